@@ -1,0 +1,8 @@
+//! Where ticks come from: one trait for every source, and the sources.
+//!
+//! **Invariant:** no source reads a clock or sleeps. The caller says what time it is and is told when to come back, so a
+//! source can be driven by a test, by a thread or by a simulation alike.
+
+mod source;
+
+pub use source::{Feed, FeedError, Progress};

@@ -1,0 +1,75 @@
+//! The trait of all feeds.
+//!
+//! **Invariant:** a feed hands over each tick exactly once, in the order in which it is to be sequenced.
+
+use market::{Instrument, Tick, Timestamp};
+
+/// A source of normalised ticks.
+///
+/// The caller starts it once and then polls it. A feed that paces itself (the simulator, a replay at recorded pace) hands
+/// over what is due at `now` and says when the next tick is due; a feed without a pace (replay at `max`) is always due.
+pub trait Feed: Send {
+    /// All instruments known so far; the index of each is its id. The list only ever grows, and an instrument is in it
+    /// before [`Feed::poll`] hands over its first tick.
+    fn instruments(&self) -> &[Instrument];
+
+    /// Sets the instant at which the session begins. Called once, before the first poll.
+    fn start(&mut self, now: Timestamp);
+
+    /// Appends ticks that are due at `now` to `out`, at most about `ticks_max` of them. `now` never goes back.
+    ///
+    /// # Errors
+    /// [`FeedError`] when the source is broken for good. What stands in `out` is valid; the feed is not polled again.
+    fn poll(&mut self, now: Timestamp, ticks_max: usize, out: &mut Vec<Tick>) -> Result<Progress, FeedError>;
+
+    /// Records that were refused and skipped so far.
+    fn bad_records(&self) -> u64 {
+        0
+    }
+}
+
+/// What a poll came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// More is due already; poll again.
+    Ready,
+    /// Nothing more is due before that instant.
+    Idle {
+        /// When the next tick is due
+        until: Timestamp,
+    },
+    /// The feed has come to its end; nothing follows.
+    Ended,
+}
+
+/// A feed that cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FeedError {
+    /// The source cannot be opened or read.
+    #[error("cannot read {path}: {reason}")]
+    Unreadable {
+        /// Which file
+        path: String,
+        /// Why
+        reason: String,
+    },
+    /// The source is not of a kind that can be replayed.
+    #[error("{path} is not a recording that can be replayed: {reason}")]
+    Unsupported {
+        /// Which file
+        path: String,
+        /// What it is and what would be right
+        reason: String,
+    },
+    /// One record is broken.
+    #[error("{path}, {position}: {reason}")]
+    BadRecord {
+        /// Which file
+        path: String,
+        /// `line 17` or `record 17`, counted from 1 (a CSV's header is line 1)
+        position: String,
+        /// What is wrong with it
+        reason: String,
+    },
+}
