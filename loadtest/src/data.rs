@@ -1,0 +1,296 @@
+//! Reads a MessagePack data message just far enough: kind, instrument, sequence number, time.
+//!
+//! **Invariant:** no allocation, and no recursion: nested values are skipped with a counter, so that no input can
+//! exhaust the stack.
+//!
+//! Not here: what the numbers mean for loss (`sequence`), control messages (`swarm`).
+
+use market::{BarInterval, BookDepth, Channel};
+
+/// What one element says about its sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Element {
+    pub(crate) channel: Channel,
+    pub(crate) instrument: u32,
+    pub(crate) seq: u64,
+    /// Nanoseconds since the Unix epoch
+    pub(crate) time: u64,
+    pub(crate) what: What,
+}
+
+/// A value, or the declaration that values are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    Value,
+    Gap { from_seq: u64, to_seq: u64 },
+}
+
+/// The begin of a data message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Nanoseconds since the Unix epoch
+    pub(crate) sent_at: u64,
+    /// How many elements follow, the snapshot marker not counted
+    pub(crate) elements: u32,
+    pub(crate) kind: Kind,
+}
+
+/// Events or state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Live,
+    Snapshot,
+}
+
+/// The message is not what the protocol says.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DataError {
+    #[error("the message ends early")]
+    Short,
+    #[error("{found:#04x} stands where {wanted} belongs")]
+    Unexpected { wanted: &'static str, found: u8 },
+    #[error("{0} is no element kind")]
+    UnknownKind(u64),
+    #[error("no channel has the name, interval or depth of an element")]
+    UnknownChannel,
+    #[error("the snapshot marker says {said} elements and {are} follow")]
+    SnapshotCount { said: u64, are: u32 },
+    #[error("bytes follow the last element")]
+    Surplus,
+}
+
+/// A place in a message.
+#[derive(Debug)]
+pub(crate) struct Cursor<'a>(&'a [u8]);
+
+/// Reads the begin of a data message; the cursor then stands at the first element.
+///
+/// # Errors
+/// The message does not begin like one.
+pub(crate) fn begin(message: &[u8]) -> Result<(Head, Cursor<'_>), DataError> {
+    let mut cursor = Cursor(message);
+    let length = cursor.array()?;
+    let sent_at = cursor.unsigned()?;
+    let elements = length.saturating_sub(1);
+    // A marker is `[0, n]`: an array of two whose first is 0.
+    if let [0x92, 0x00, ..] = cursor.0 {
+        cursor.0 = &cursor.0[2..];
+        let said = cursor.unsigned()?;
+        let are = elements - 1;
+        if said != u64::from(are) {
+            return Err(DataError::SnapshotCount { said, are });
+        }
+        return Ok((Head { sent_at, elements: are, kind: Kind::Snapshot }, cursor));
+    }
+    Ok((Head { sent_at, elements, kind: Kind::Live }, cursor))
+}
+
+/// Calls `on` for each of `count` elements and makes sure that nothing follows them.
+///
+/// # Errors
+/// An element is malformed; those before it have been handed out.
+pub(crate) fn elements(mut cursor: Cursor<'_>, count: u32, mut on: impl FnMut(Element)) -> Result<(), DataError> {
+    for _ in 0..count {
+        on(cursor.element()?);
+    }
+    if cursor.0.is_empty() { Ok(()) } else { Err(DataError::Surplus) }
+}
+
+impl<'a> Cursor<'a> {
+    fn element(&mut self) -> Result<Element, DataError> {
+        let length = self.array()?;
+        if length < 5 {
+            return Err(DataError::Short);
+        }
+        let kind = self.unsigned()?;
+        let instrument = self.unsigned()? as u32;
+        let seq = self.unsigned()?;
+        let time = self.unsigned()?;
+        let mut rest = u64::from(length) - 4;
+        let mut what = What::Value;
+        let channel = match kind {
+            1 => Channel::Trades,
+            2 => Channel::Quotes,
+            3 => {
+                rest -= 1;
+                let seconds = self.unsigned()?;
+                let interval = BarInterval::ALL.into_iter().find(|i| u64::from(i.seconds()) == seconds);
+                Channel::Bars(interval.ok_or(DataError::UnknownChannel)?)
+            }
+            4 | 5 => {
+                rest -= 1;
+                Channel::Book(match self.unsigned()? {
+                    0 => BookDepth::Full,
+                    10 => BookDepth::Top10,
+                    50 => BookDepth::Top50,
+                    _ => return Err(DataError::UnknownChannel),
+                })
+            }
+            6 => Channel::Ticker,
+            7 => Channel::Status,
+            8 => {
+                rest = rest.checked_sub(3).ok_or(DataError::Short)?;
+                let name = self.text()?;
+                what = What::Gap { from_seq: self.unsigned()?, to_seq: self.unsigned()? };
+                let name = std::str::from_utf8(name).map_err(|_| DataError::UnknownChannel)?;
+                name.parse().map_err(|_| DataError::UnknownChannel)?
+            }
+            other => return Err(DataError::UnknownKind(other)),
+        };
+        self.skip(rest)?;
+        Ok(Element { channel, instrument, seq, time, what })
+    }
+
+    fn array(&mut self) -> Result<u32, DataError> {
+        match self.byte()? {
+            fix @ 0x90..=0x9F => Ok(u32::from(fix & 0x0F)),
+            0xDC => Ok(u32::from(u16::from_be_bytes(self.take()?))),
+            0xDD => Ok(u32::from_be_bytes(self.take()?)),
+            found => Err(DataError::Unexpected { wanted: "an array", found }),
+        }
+    }
+
+    fn unsigned(&mut self) -> Result<u64, DataError> {
+        match self.byte()? {
+            fix @ 0x00..=0x7F => Ok(u64::from(fix)),
+            0xCC => Ok(u64::from(self.byte()?)),
+            0xCD => Ok(u64::from(u16::from_be_bytes(self.take()?))),
+            0xCE => Ok(u64::from(u32::from_be_bytes(self.take()?))),
+            0xCF => Ok(u64::from_be_bytes(self.take()?)),
+            found => Err(DataError::Unexpected { wanted: "an unsigned integer", found }),
+        }
+    }
+
+    fn text(&mut self) -> Result<&'a [u8], DataError> {
+        let length = match self.byte()? {
+            fix @ 0xA0..=0xBF => usize::from(fix & 0x1F),
+            0xD9 => usize::from(self.byte()?),
+            found => return Err(DataError::Unexpected { wanted: "a short text", found }),
+        };
+        self.advance(length)
+    }
+
+    /// Skips `count` values, whatever is nested in them.
+    fn skip(&mut self, count: u64) -> Result<(), DataError> {
+        let mut left = count;
+        while left > 0 {
+            left -= 1;
+            let bytes = match self.byte()? {
+                0x00..=0x7F | 0xC0 | 0xC2 | 0xC3 | 0xE0..=0xFF => 0,
+                fix @ 0x80..=0x8F => {
+                    left += 2 * u64::from(fix & 0x0F);
+                    0
+                }
+                fix @ 0x90..=0x9F => {
+                    left += u64::from(fix & 0x0F);
+                    0
+                }
+                fix @ 0xA0..=0xBF => usize::from(fix & 0x1F),
+                0xCC | 0xD0 => 1,
+                0xCD | 0xD1 => 2,
+                0xCE | 0xD2 | 0xCA => 4,
+                0xCF | 0xD3 | 0xCB => 8,
+                0xC4 | 0xD9 => usize::from(self.byte()?),
+                0xC5 | 0xDA => usize::from(u16::from_be_bytes(self.take()?)),
+                0xC6 | 0xDB => u32::from_be_bytes(self.take()?) as usize,
+                0xDC => {
+                    left += u64::from(u16::from_be_bytes(self.take()?));
+                    0
+                }
+                0xDD => {
+                    left += u64::from(u32::from_be_bytes(self.take()?));
+                    0
+                }
+                found => return Err(DataError::Unexpected { wanted: "a value of the protocol", found }),
+            };
+            self.advance(bytes)?;
+        }
+        Ok(())
+    }
+
+    fn byte(&mut self) -> Result<u8, DataError> {
+        let (first, rest) = self.0.split_first().ok_or(DataError::Short)?;
+        self.0 = rest;
+        Ok(*first)
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], DataError> {
+        let (first, rest) = self.0.split_first_chunk().ok_or(DataError::Short)?;
+        self.0 = rest;
+        Ok(*first)
+    }
+
+    fn advance(&mut self, bytes: usize) -> Result<&'a [u8], DataError> {
+        let (first, rest) = self.0.split_at_checked(bytes).ok_or(DataError::Short)?;
+        self.0 = rest;
+        Ok(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn packed(value: serde_json::Value) -> Vec<u8> {
+        rmp_serde::to_vec(&value).unwrap()
+    }
+
+    fn read(message: &[u8]) -> Result<(Head, Vec<Element>), DataError> {
+        let (head, cursor) = begin(message)?;
+        let mut all = Vec::new();
+        elements(cursor, head.elements, |element| all.push(element))?;
+        Ok((head, all))
+    }
+
+    #[test]
+    fn every_kind_is_understood() {
+        let message = packed(serde_json::json!([
+            1_700_000_000_000_000_000_u64,
+            [1, 300, 7, 5, 968_219, 1, 2, 0],
+            [2, 0, 70_000, 6, -25, 1, null, null],
+            [3, 1, 1, 7, 60, 1, 2, 3, 4, 5, 6, false],
+            [5, 1, 2, 8, 0, [[1, 2], [3, 4]], [], 99],
+            [6, 1, 3, 9, 1, 2, 3, 4, 5, 6.5, 7],
+            [7, 1, 4, 10, 2, "halted for news"],
+            [8, 1, 9, 11, "trades", 5, 9, "conflated"],
+        ]));
+        let (head, all) = read(&message).unwrap();
+        assert_eq!(head, Head { sent_at: 1_700_000_000_000_000_000, elements: 7, kind: Kind::Live });
+        let names: Vec<_> = all.iter().map(|e| (e.channel.name(), e.instrument, e.seq, e.time)).collect();
+        let want = [
+            ("trades", 300, 7, 5),
+            ("quotes", 0, 70_000, 6),
+            ("bars.1m", 1, 1, 7),
+            ("book.full", 1, 2, 8),
+            ("ticker", 1, 3, 9),
+            ("status", 1, 4, 10),
+            ("trades", 1, 9, 11),
+        ];
+        assert_eq!(names, want);
+        assert_eq!(all[6].what, What::Gap { from_seq: 5, to_seq: 9 });
+    }
+
+    #[test]
+    fn a_snapshot_is_known_by_its_marker() {
+        let (head, all) = read(&packed(serde_json::json!([9, [0, 1], [1, 0, 7, 5, 1, 1, 1, 0]]))).unwrap();
+        assert_eq!((head.kind, head.elements, all.len()), (Kind::Snapshot, 1, 1));
+        assert_eq!(
+            read(&packed(serde_json::json!([9, [0, 2], [1, 0, 7, 5, 1, 1, 1, 0]]))),
+            Err(DataError::SnapshotCount { said: 2, are: 1 })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&bytes);
+        }
+
+        #[test]
+        fn no_cut_message_is_taken_for_whole(cut in 1usize..30) {
+            let message = packed(serde_json::json!([9, [1, 300, 7, 5, 968_219, 1, 2, 0], [1, 300, 8, 5, 1, 1, 2, 0]]));
+            prop_assert!(read(&message[..message.len() - cut.min(message.len() - 1)]).is_err());
+        }
+    }
+}
