@@ -6,6 +6,7 @@
 //! What is *not* here: whether a symbol exists and whether the client may have it, which `hub` knows.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use market::{Channel, ChannelSet};
 use serde::Serialize;
@@ -42,11 +43,11 @@ pub struct Envelope {
 }
 
 /// What a client can want.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Command {
     /// `auth`
     Auth {
-        /// An API key or a JWT
+        /// An API key or a JWT; left out of the `Debug` text, which ends up in logs
         token: String,
     },
     /// `subscribe`
@@ -69,6 +70,22 @@ pub enum Command {
     },
     /// `ping`
     Ping,
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auth { .. } => f.write_str("Auth"),
+            Self::Subscribe(subscribe) => f.debug_tuple("Subscribe").field(subscribe).finish(),
+            Self::Update(subscribe) => f.debug_tuple("Update").field(subscribe).finish(),
+            Self::Unsubscribe { channels, symbols } => {
+                f.debug_struct("Unsubscribe").field("channels", channels).field("symbols", symbols).finish()
+            }
+            Self::Subscriptions => f.write_str("Subscriptions"),
+            Self::Instruments { prefix } => f.debug_struct("Instruments").field("prefix", prefix).finish(),
+            Self::Ping => f.write_str("Ping"),
+        }
+    }
 }
 
 /// What is to be subscribed and how it is to be delivered.
@@ -209,8 +226,10 @@ pub struct CommandError {
 pub fn parse_command(encoding: Encoding, payload: &[u8]) -> Result<Envelope, CommandError> {
     let mut entries = Vec::new();
     let read = match encoding {
-        Encoding::MessagePack => read_message_pack(payload, &mut entries).map_err(|e| format!("not MessagePack: {e}")),
-        Encoding::Json => read_json(payload, &mut entries).map_err(|e| format!("not JSON: {e}")),
+        Encoding::MessagePack => {
+            read_message_pack(payload, &mut entries).map_err(|e| format!("not a command in MessagePack: {e}"))
+        }
+        Encoding::Json => read_json(payload, &mut entries).map_err(|e| format!("not a command in JSON: {e}")),
     };
     let keys = Keys { entries };
     let id = keys.id();
