@@ -1,0 +1,121 @@
+//! Ticks and instruments as lines of text, CSV or JSON.
+//!
+//! **Invariant:** decimals are exact and have as many places as the instrument's exponent says; the same tick gives the
+//! same line, so a digest of the lines is a digest of the market.
+
+use std::fmt::Write as _;
+
+use market::{Event, Instrument, Level, Price, Side, Size, Tick, Trade, format_decimal};
+
+/// The header over [`tick_csv`]'s lines.
+pub const TICK_CSV_HEADER: &str = "time,symbol,type,price,size,side,trade_id,bid,bid_size,ask,ask_size\n";
+/// The header over [`instrument_csv`]'s lines.
+pub const INSTRUMENT_CSV_HEADER: &str =
+    "instrument_id,symbol,class,currency,price_exponent,size_exponent,tick_size,lot_size,description\n";
+
+/// Appends a line of CSV under [`TICK_CSV_HEADER`]. Kinds other than trades and quotes, which no simulator makes, have
+/// empty fields.
+pub fn tick_csv(instrument: &Instrument, tick: &Tick, out: &mut String) {
+    let _ = write!(out, "{},{},", tick.time.nanos(), instrument.symbol);
+    match &tick.event {
+        Event::Trade(trade) => {
+            out.push_str("trade,");
+            level(instrument, trade_level(*trade), ",", out);
+            let _ = writeln!(out, ",{},{},,,,", side_name(trade.side), trade.trade_id);
+        }
+        Event::Quote(quote) => {
+            out.push_str("quote,,,,,");
+            for (side, separator) in [(quote.bid, ","), (quote.ask, "\n")] {
+                match side {
+                    Some(best) => level(instrument, best, ",", out),
+                    None => out.push(','),
+                }
+                out.push_str(separator);
+            }
+        }
+        other => {
+            let _ = writeln!(out, "{},,,,,,,,", other.channel());
+        }
+    }
+}
+
+/// Appends a line of JSON with the names and decimals of the native protocol; the time is in nanoseconds. Kinds other
+/// than trades and quotes have no fields of their own.
+pub fn tick_json(instrument: &Instrument, tick: &Tick, out: &mut String) {
+    let head = |kind: &str, out: &mut String| {
+        let (symbol, time) = (&instrument.symbol, tick.time.nanos());
+        let _ = write!(out, "{{\"type\":\"{kind}\",\"symbol\":\"{symbol}\",\"time\":{time}");
+    };
+    match &tick.event {
+        Event::Trade(trade) => {
+            head("trade", out);
+            out.push_str(",\"price\":\"");
+            level(instrument, trade_level(*trade), "\",\"size\":\"", out);
+            let _ = write!(out, "\",\"side\":\"{}\",\"trade_id\":{}", side_name(trade.side), trade.trade_id);
+        }
+        Event::Quote(quote) => {
+            head("quote", out);
+            for (name, side) in [("bid", quote.bid), ("ask", quote.ask)] {
+                if let Some(best) = side {
+                    let _ = write!(out, ",\"{name}\":\"");
+                    level(instrument, best, &format!("\",\"{name}_size\":\""), out);
+                    out.push('"');
+                } else {
+                    let _ = write!(out, ",\"{name}\":null,\"{name}_size\":null");
+                }
+            }
+        }
+        other => head(other.channel().name(), out),
+    }
+    out.push_str("}\n");
+}
+
+/// Appends a line of CSV under [`INSTRUMENT_CSV_HEADER`].
+pub fn instrument_csv(instrument: &Instrument, out: &mut String) {
+    let Instrument { id, symbol, price_exponent, size_exponent, class, currency, description, .. } = instrument;
+    let _ = write!(out, "{},{symbol},{},{currency},{price_exponent},{size_exponent},", id.0, class.name());
+    level(instrument, smallest(instrument), ",", out);
+    let _ = writeln!(out, ",{description}");
+}
+
+/// Appends a line of JSON. Descriptions must be free of quotation marks and backslashes, as the catalogue's are.
+pub fn instrument_json(instrument: &Instrument, out: &mut String) {
+    let Instrument { id, symbol, price_exponent, size_exponent, class, currency, description, .. } = instrument;
+    let _ = write!(
+        out,
+        "{{\"instrument_id\":{},\"symbol\":\"{symbol}\",\"class\":\"{}\",\"currency\":\"{currency}\",\
+         \"price_exponent\":{price_exponent},\"size_exponent\":{size_exponent},\"tick_size\":\"",
+        id.0,
+        class.name(),
+    );
+    level(instrument, smallest(instrument), "\",\"lot_size\":\"", out);
+    let _ = writeln!(out, "\",\"description\":\"{description}\"}}");
+}
+
+/// A price and a size as decimals.
+fn level(
+    instrument: &Instrument,
+    Level { price: Price(price), size: Size(size) }: Level,
+    between: &str,
+    out: &mut String,
+) {
+    format_decimal(price, instrument.price_exponent, out);
+    out.push_str(between);
+    format_decimal(i64::try_from(size).unwrap_or(i64::MAX), instrument.size_exponent, out);
+}
+
+fn trade_level(trade: Trade) -> Level {
+    Level { price: trade.price, size: trade.size }
+}
+
+fn smallest(instrument: &Instrument) -> Level {
+    Level { price: instrument.tick_size, size: instrument.lot_size }
+}
+
+fn side_name(side: Side) -> &'static str {
+    match side {
+        Side::Unknown => "unknown",
+        Side::Buy => "buy",
+        Side::Sell => "sell",
+    }
+}
