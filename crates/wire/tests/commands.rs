@@ -224,7 +224,9 @@ fn every_form_of_message_pack_is_read() {
         b"\xdb\x00\x00\x00\x01x",
         b"\xdd\x00\x00\x00\x01\xdf\x00\x00\x00\x00",
     ];
-    others.iter().for_each(|other| payload.extend_from_slice(other));
+    for other in others {
+        payload.extend_from_slice(other);
+    }
     let envelope = parse_command(Encoding::MessagePack, &payload);
     assert_eq!(envelope, Ok(Envelope { id: Some(CommandId::Integer(-2)), command: Command::Ping }));
 }
