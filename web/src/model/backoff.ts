@@ -1,0 +1,56 @@
+/**
+ * How long to wait before the next attempt to connect.
+ *
+ * Invariant: a wait is never below what the server asked for, and never above `CEILING_MS` plus that.
+ *
+ * Half of each wait is random, so that the clients of a server that restarts do not all come back in the same instant.
+ */
+
+/** The first wait. One lost packet should cost the reader no more than this. */
+const BASE_MS = 500;
+/** Beyond this waiting longer spares the server nothing: a thousand pages make 70 attempts a second at most. */
+const CEILING_MS = 15_000;
+/** A connection that lasted this long ends the row of failures; a shorter one may be a server that is failing. */
+const STABLE_MS = 5_000;
+
+export class Backoff {
+  readonly #random: () => number;
+  #failures = 0;
+  #asked: number | undefined;
+
+  /** `random` yields numbers from 0 up to 1. */
+  constructor(random: () => number) {
+    this.#random = random;
+  }
+
+  /** Attempts that failed in a row. */
+  get failures(): number {
+    return this.#failures;
+  }
+
+  /** The server has said when to come back (`reconnect_after_ms`). */
+  ask(afterMs: number): void {
+    this.#asked = afterMs;
+  }
+
+  /** A connection that was live for `livedMs` (0: never) is gone: how long to wait. */
+  next(livedMs: number): number {
+    if (livedMs >= STABLE_MS) {
+      this.#failures = 0;
+    }
+    const ceiling = Math.min(CEILING_MS, BASE_MS * 2 ** Math.min(this.#failures, 10));
+    this.#failures += 1;
+    const jittered = ceiling / 2 + (this.#random() * ceiling) / 2;
+    // What the server asked for is spread over its clients already; the jitter comes on top for the sake of those
+    // servers that tell everyone the same.
+    const wait = this.#asked === undefined ? jittered : this.#asked + jittered / 2;
+    this.#asked = undefined;
+    return Math.round(wait);
+  }
+
+  /** A person asked for an attempt now. */
+  forget(): void {
+    this.#failures = 0;
+    this.#asked = undefined;
+  }
+}

@@ -1,0 +1,127 @@
+/**
+ * One row of the watch list in the document.
+ *
+ * Invariant: `show` writes only the cells whose text changed, and reads nothing back from the layout.
+ */
+import type { Moving, RowUpdate } from "../model/update";
+import { create, setText } from "./dom";
+import type { Sparkline, SparklinePainter } from "./sparkline";
+
+/** Two names for one animation: going over to the other one begins it anew without forcing a layout. */
+type Turn = "a" | "b";
+
+class MovingCell {
+  readonly cell: HTMLTableCellElement;
+  #turn: Turn = "a";
+
+  constructor(name: string) {
+    this.cell = numberCell(name);
+  }
+
+  show(value: Moving): void {
+    setText(this.cell, value.text);
+    if (value.moved !== "none") {
+      this.#turn = this.#turn === "a" ? "b" : "a";
+      this.cell.dataset["moved"] = `${value.moved}-${this.#turn}`;
+    }
+  }
+}
+
+export class WatchRow {
+  readonly symbol: string;
+  readonly row: HTMLTableRowElement;
+  readonly #painter: SparklinePainter;
+  readonly #line: Sparkline;
+  readonly #description = create("span", { class: "description" });
+  readonly #bid = new MovingCell("bid");
+  readonly #bidSize = numberCell("bid-size");
+  readonly #ask = new MovingCell("ask");
+  readonly #askSize = numberCell("ask-size");
+  readonly #spread = numberCell("spread");
+  readonly #last = new MovingCell("last");
+  readonly #lastSize = numberCell("last-size");
+  readonly #change = numberCell("change");
+  readonly #percent = numberCell("percent");
+  readonly #time = numberCell("time");
+
+  constructor(symbol: string, painter: SparklinePainter, remove: () => void) {
+    this.symbol = symbol;
+    this.#painter = painter;
+    const canvas = create("canvas", { class: "trace", "aria-hidden": "true" });
+    const button = create(
+      "button",
+      { type: "button", class: "remove", "aria-label": `Remove ${symbol} from the watch list`, tabindex: "-1" },
+      "\u00d7",
+    );
+    button.addEventListener("click", remove);
+    this.row = create(
+      "tr",
+      { role: "row", tabindex: "-1", "data-symbol": symbol, "data-state": "waiting" },
+      create(
+        "th",
+        { role: "rowheader", scope: "row", class: "c-symbol" },
+        create("span", { class: "symbol" }, symbol),
+        this.#description,
+      ),
+      this.#bidSize,
+      this.#bid.cell,
+      this.#ask.cell,
+      this.#askSize,
+      this.#spread,
+      this.#last.cell,
+      this.#lastSize,
+      this.#change,
+      this.#percent,
+      create("td", { role: "cell", class: "c-trace" }, canvas),
+      this.#time,
+      create("td", { role: "cell", class: "c-remove" }, button),
+    );
+    this.#line = painter.add(canvas);
+  }
+
+  describe(description: string): void {
+    if (this.row.dataset["state"] !== "refused") {
+      setText(this.#description, description);
+      this.row.title = description;
+    }
+  }
+
+  show(update: RowUpdate): void {
+    this.row.dataset["state"] = update.state;
+    this.row.dataset["trend"] = update.trend;
+    if (update.state === "refused") {
+      setText(this.#description, update.reason);
+      this.row.title = update.reason;
+    }
+    this.#bid.show(update.bid);
+    setText(this.#bidSize, update.bidSize);
+    this.#ask.show(update.ask);
+    setText(this.#askSize, update.askSize);
+    setText(this.#spread, update.spread);
+    this.#last.show(update.last);
+    setText(this.#lastSize, update.lastSize);
+    setText(this.#change, update.change);
+    setText(this.#percent, update.changePercent);
+    setText(this.#time, update.lastTimeMs === undefined ? "" : timeOfDay(update.lastTimeMs));
+    if (update.trace !== undefined) {
+      this.#line.points = update.trace;
+      this.#painter.draw(this.#line);
+    }
+  }
+
+  remove(): void {
+    this.#painter.remove(this.#line);
+    this.row.remove();
+  }
+}
+
+function numberCell(name: string): HTMLTableCellElement {
+  return create("td", { role: "cell", class: `c-${name} num`, "data-field": name });
+}
+
+/** Local time to the second, by hand: `Intl` would cost more than the rest of the row. */
+function timeOfDay(ms: number): string {
+  const date = new Date(ms);
+  const two = (value: number): string => value.toString().padStart(2, "0");
+  return `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
+}
