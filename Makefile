@@ -1,6 +1,119 @@
-lint:
+# Everything a developer runs. `make` alone lists the targets.
+#
+# TICKER_RECORDINGS   a folder with recorded sessions; tests that need it say so and pass where it is not set
+# ARGS                what `make run` hands to `tickerplant serve`
+# CARGO_TARGET_DIR    where Rust builds go (default target)
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help setup run test test-rust test-web test-browser test-e2e bench lint lint-rust lint-deps lint-web lint-python \
+	clean tools chromium
+
+ARGS ?=
+CARGO_TARGET_DIR ?= target
+TARGET := $(abspath $(CARGO_TARGET_DIR))
+export CARGO_TARGET_DIR := $(TARGET)
+
+# The tests of all suites share the debug build: things compile once.
+DEBUG_BINARY := $(TARGET)/debug/tickerplant
+RELEASE_BINARY := $(TARGET)/release/tickerplant
+
+PYTHON := .venv/bin/python
+VENV := .venv/.installed
+WEB_MODULES := web/node_modules/.package-lock.json
+WEB_BUILD := web/dist/index.html
+WEB_SOURCES := $(shell find web/src web/public web/index.html web/vite.config.ts web/tsconfig*.json -type f 2>/dev/null)
+E2E_MODULES := tests/e2e/node/node_modules/.package-lock.json
+
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+# --- set-up: each piece is made when it is missing or older than what it is made from ---
+
+setup: $(WEB_BUILD) $(VENV) $(E2E_MODULES) chromium ## install and build all that the other targets need
+
+tools:
+	@for tool in cargo node npm python3; do \
+		command -v $$tool >/dev/null || { echo "make: $$tool is missing; CONTRIBUTING.md says what is needed" >&2; exit 1; }; \
+	done
+
+$(WEB_MODULES): web/package.json web/package-lock.json | tools
+	npm --prefix web ci --no-audit --no-fund
+	@touch $@
+
+$(WEB_BUILD): $(WEB_MODULES) $(WEB_SOURCES)
+	npm --prefix web run build
+	@touch $@
+
+$(E2E_MODULES): tests/e2e/node/package.json tests/e2e/node/package-lock.json | tools
+	npm --prefix tests/e2e/node ci --no-audit --no-fund
+	@touch $@
+
+$(VENV): tests/e2e/requirements.txt | tools
+	python3 -m venv .venv
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement tests/e2e/requirements.txt
+	@touch $@
+
+chromium:
+	@scripts/ensure-chromium
+
+# --- run ---
+
+run: $(WEB_BUILD) ## build all with the dashboard inside, and serve a simulated market on http://127.0.0.1:8080
+	cargo build --release --package tickerplant
+	exec $(RELEASE_BINARY) serve $(ARGS)
+
+# --- test ---
+
+test: test-rust test-web test-browser test-e2e ## run every test: Rust, web units, browser, end to end
+
+test-rust: | tools ## Rust tests of all crates
+	cargo test --workspace --no-fail-fast
+
+test-web: $(WEB_MODULES) ## unit tests of the web code
+	npm --prefix web test
+
+test-browser: $(WEB_BUILD) chromium $(DEBUG_BINARY) ## the dashboard in a browser, on the real server
+	TICKERPLANT_BIN=$(DEBUG_BINARY) npm --prefix web run e2e
+
+test-e2e: $(VENV) $(E2E_MODULES) $(DEBUG_BINARY) ## the real server from outside: Python and Node clients
+	TICKERPLANT_BIN=$(DEBUG_BINARY) $(PYTHON) -m pytest tests/e2e
+
+# cargo knows best whether it is up to date.
+.PHONY: $(DEBUG_BINARY)
+$(DEBUG_BINARY): | tools
+	cargo build --package tickerplant
+
+# --- bench ---
+
+bench: | tools ## simulator rate, encoding, and 1,000 clients on everything (takes minutes; wants two idle processors)
+	cargo bench --package simulator --package wire
+	cargo build --release --package tickerplant --package loadtest
+	python3 scripts/bench-fanout $(TARGET)/release
+
+# --- lint ---
+
+lint: lint-rust lint-deps lint-web lint-python ## formatting and static checks of everything
+
+lint-rust: | tools
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-test:
-	cargo test --workspace
-.PHONY: lint test
+
+lint-deps: | tools
+	@command -v cargo-deny >/dev/null || { echo "installing cargo-deny, once"; cargo install cargo-deny --locked --quiet; }
+	cargo deny --all-features check bans licenses sources
+	@scripts/check-advisories
+
+lint-web: $(WEB_MODULES)
+	npm --prefix web run lint
+
+lint-python: $(VENV)
+	.venv/bin/ruff check tests/e2e
+	.venv/bin/ruff format --check tests/e2e
+
+clean: ## remove everything that was built or installed in here
+	rm -rf $(TARGET) .venv web/node_modules web/dist web/test-results tests/e2e/node/node_modules test-results
+	find tests scripts -name __pycache__ -prune -exec rm -rf {} +

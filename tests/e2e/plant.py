@@ -1,0 +1,100 @@
+"""Starts the real server as a process and ends it.
+
+Not here: talking to it (client.py).
+"""
+
+import os
+import re
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = Path(os.environ.get("TICKERPLANT_BIN", ROOT / "target/debug/tickerplant"))
+LISTENING = re.compile(r"listening on http://([0-9.]+:\d+)")
+START_S = 30
+EXIT_S = 30
+
+
+def environment():
+    """The caller's environment without anything that would configure the server behind a test's back."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("TICKERPLANT_")}
+
+
+class Plant:
+    """One running `tickerplant serve`, on a port of the system's choice unless `listen` says otherwise."""
+
+    def __init__(self, *arguments, stderr_path, listen="127.0.0.1:0", env=None):
+        command = [str(BINARY), "serve", "--listen", listen, *map(str, arguments)]
+        self.stderr_path = Path(stderr_path)
+        with self.stderr_path.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=stderr, env=environment() | (env or {}), text=True
+            )
+        self.lines = []
+        self.address = None
+        self._listening = threading.Event()
+        # The thread drains stdout to its end, so that the server never blocks on a full pipe.
+        self._reader = threading.Thread(target=self._read_stdout, daemon=True)
+        self._reader.start()
+        if not self._listening.wait(START_S) or self.address is None:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"the server did not come up: {self.lines} {self.stderr()}")
+
+    def _read_stdout(self):
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+            if self.address is None and (match := LISTENING.search(line)):
+                self.address = match[1]
+                self._listening.set()
+        self._listening.set()
+
+    @property
+    def http(self):
+        return f"http://{self.address}"
+
+    @property
+    def ws(self):
+        return f"ws://{self.address}/ws"
+
+    @property
+    def host_and_port(self):
+        host, port = self.address.rsplit(":", 1)
+        return host, int(port)
+
+    def stderr(self):
+        return self.stderr_path.read_text(errors="replace")
+
+    def terminate(self):
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self):
+        """The exit code, once the server has ended by itself."""
+        return self.process.wait(EXIT_S)
+
+    def close(self):
+        """Ends the server if it still runs. Two signals: clients are not waited for."""
+        if self.process.poll() is None:
+            self.terminate()
+            self.terminate()
+            try:
+                self.process.wait(EXIT_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+                raise
+        self._reader.join(EXIT_S)
+
+
+def run_to_end(*arguments, env=None):
+    """Runs the binary with arguments that should make it end by itself."""
+    return subprocess.run(
+        [str(BINARY), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment() | (env or {}),
+        timeout=EXIT_S,
+        check=False,
+    )
