@@ -79,6 +79,52 @@ describe("data frames", () => {
   });
 });
 
+describe("the server's golden bytes: the same as in crates/wire/tests/elements.rs", () => {
+  const GOLDEN = "cf17de19e9e14b7001";
+  const time = 1_719_840_600_000_000_001n;
+  const cases: readonly (readonly [string, string, object])[] = [
+    [
+      "trade",
+      `98 01 07 01 ${GOLDEN} ce000ec61b cd3039 01 cd012c`,
+      { kind: "trade", instrumentId: 7, seq: 1, time, price: 968_219, size: 12_345, aggressor: "buy" },
+    ],
+    [
+      "trade at a negative price by nobody known",
+      `98 01 07 cfffffffffffffffff ${GOLDEN} d1f14d 00 00 00`,
+      { kind: "trade", seq: 18_446_744_073_709_551_615n, price: -3763, size: 0, aggressor: "unknown" },
+    ],
+    [
+      "quote",
+      `98 02 07 cc80 ${GOLDEN} ce000ec61a cd2710 ce000ec61c 05`,
+      { kind: "quote", seq: 128, bid: { price: 968_218, size: 10_000 }, ask: { price: 968_220, size: 5 } },
+    ],
+    [
+      "quote with an empty side",
+      `98 02 07 02 ${GOLDEN} c0 c0 01 01`,
+      { kind: "quote", bid: undefined, ask: { price: 1, size: 1 } },
+    ],
+    [
+      "ticker",
+      `9b 06 07 04 ${GOLDEN} cc96 64 ccc8 32 ce00011170 cb40934a0000000000 0c`,
+      { kind: "ticker", seq: 4, last: 150, open: 100, high: 200, low: 50, volume: 70_000 },
+    ],
+    [
+      "gap",
+      `98 08 07 cd03e8 ${GOLDEN} a6 71756f746573 04 cd03e8 a9 636f6e666c61746564`,
+      { kind: "gap", seq: 1000, channel: "quotes", fromSeq: 4, reason: "conflated" },
+    ],
+  ];
+  test.each(cases)("%s", (_, hex, expected) => {
+    expect(decode(bytes(`92 ${GOLDEN} ${hex}`))).toMatchObject({ sentAt: time, elements: [expected] });
+  });
+
+  test("elements that are not shown are passed over", () => {
+    const bar = `9c 03 07 03 ${GOLDEN} 3c 64 ccc8 32 cc96 ce00011170 0c c3`;
+    const status = `96 07 07 05 ${GOLDEN} 02 ab 73617920224c554c44220a`;
+    expect(decode(bytes(`93 ${GOLDEN} ${bar} ${status}`))).toMatchObject({ elements: [] });
+  });
+});
+
 describe("what cannot be read is an error with a name", () => {
   const cases: readonly (readonly [string, string])[] = [
     ["", "nothing"],
