@@ -145,8 +145,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let mut swarm = Swarm::new(address, plan(arguments)?, connections, verified, seed)?;
 
     swarm.rise(Duration::from_secs_f64(arguments.connect_timeout_s))?;
-    let connections_at_begin = swarm.subscribed();
-    if connections_at_begin == 0 {
+    if swarm.came_up() == 0 {
         bail!("no connection came up: {}", ends(&swarm.ends));
     }
     swarm.run(Duration::from_secs_f64(arguments.warmup_s), false)?;
@@ -158,7 +157,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let setting = Setting {
         url: format!("ws://{}{}", arguments.url.authority, arguments.url.path),
         connections_wanted: connections,
-        connections_at_begin,
+        connections_up: swarm.came_up(),
         connections_at_end: swarm.subscribed(),
         connections_verified: verified,
         window,

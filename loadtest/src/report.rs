@@ -32,7 +32,7 @@ pub(crate) struct Reading {
 pub(crate) struct Report {
     pub(crate) url: String,
     pub(crate) connections_wanted: usize,
-    pub(crate) connections_at_begin: usize,
+    pub(crate) connections_up: usize,
     pub(crate) connections_at_end: usize,
     pub(crate) connections_verified: usize,
     pub(crate) window_s: f64,
@@ -101,7 +101,7 @@ impl Verdict {
 pub(crate) struct Setting {
     pub(crate) url: String,
     pub(crate) connections_wanted: usize,
-    pub(crate) connections_at_begin: usize,
+    pub(crate) connections_up: usize,
     pub(crate) connections_at_end: usize,
     pub(crate) connections_verified: usize,
     pub(crate) window: Duration,
@@ -132,7 +132,7 @@ impl Report {
         Self {
             url: setting.url,
             connections_wanted: setting.connections_wanted,
-            connections_at_begin: setting.connections_at_begin,
+            connections_up: setting.connections_up,
             connections_at_end: setting.connections_at_end,
             connections_verified: setting.connections_verified,
             window_s,
@@ -184,12 +184,12 @@ impl Quantiles {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { connections_wanted, connections_at_begin, connections_at_end, .. } = self;
+        let Self { connections_wanted, connections_up, connections_at_end, .. } = self;
         writeln!(f, "{}, window {:.1} s", self.url, self.window_s)?;
         let verified = self.connections_verified;
         writeln!(
             f,
-            "connections   {connections_at_begin} of {connections_wanted} came up, {connections_at_end} stayed; \
+            "connections   {connections_up} of {connections_wanted} came up, {connections_at_end} stayed; \
              every element checked on {verified}"
         )?;
         writeln!(f, "elements      {:>12}  {:>12.0}/s", self.elements, self.elements_per_s)?;

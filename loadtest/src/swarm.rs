@@ -37,6 +37,7 @@ pub(crate) struct Swarm {
     /// Connections that have begun and are not subscribed yet
     rising: usize,
     subscribed: usize,
+    came_up: usize,
     /// Sockets that still had bytes when their turn was over
     unread: Vec<usize>,
     buffer: Box<[u8]>,
@@ -69,6 +70,7 @@ impl Swarm {
             verified,
             rising: 0,
             subscribed: 0,
+            came_up: 0,
             unread: Vec::new(),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             entropy: Entropy::new(seed),
@@ -80,6 +82,11 @@ impl Swarm {
     /// How many sessions are subscribed now.
     pub(crate) fn subscribed(&self) -> usize {
         self.subscribed
+    }
+
+    /// How many sessions ever were subscribed.
+    pub(crate) fn came_up(&self) -> usize {
+        self.came_up
     }
 
     /// Connects until all are subscribed, or none is left that could be, or time is up.
@@ -181,6 +188,7 @@ impl Swarm {
         if session.is_subscribed() && !member.subscribed {
             member.subscribed = true;
             self.subscribed += 1;
+            self.came_up += 1;
             self.rising -= 1;
         }
         if let Some(why) = end {
