@@ -10,7 +10,7 @@
 const FRAME_BYTES_MAX: u64 = 64 << 20;
 
 /// One whole message, or a control frame.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Incoming<'a> {
     Text(&'a [u8]),
     Binary(&'a [u8]),
@@ -50,7 +50,7 @@ pub(crate) struct FrameReader {
 struct Header {
     finished: bool,
     opcode: u8,
-    header_bytes: usize,
+    begin_bytes: usize,
     payload_bytes: usize,
 }
 
@@ -64,25 +64,25 @@ impl FrameReader {
             // First the header, byte by byte as far as it is missing; then exactly the rest of that one frame.
             let missing = match parse_header(&self.cut)? {
                 None => 1,
-                Some(header) => header.header_bytes + header.payload_bytes - self.cut.len(),
+                Some(header) => header.begin_bytes + header.payload_bytes - self.cut.len(),
             };
             let (now, later) = bytes.split_at(missing.min(bytes.len()));
             self.cut.extend_from_slice(now);
             bytes = later;
             if let Some(header) = parse_header(&self.cut)?
-                && self.cut.len() == header.header_bytes + header.payload_bytes
+                && self.cut.len() == header.begin_bytes + header.payload_bytes
             {
                 let frame = std::mem::take(&mut self.cut);
-                self.frame(header, &frame[header.header_bytes..], on)?;
+                self.frame(header, &frame[header.begin_bytes..], on)?;
                 self.cut = frame;
                 self.cut.clear();
             }
         }
         while !bytes.is_empty() {
             match parse_header(bytes)? {
-                Some(header) if bytes.len() - header.header_bytes >= header.payload_bytes => {
-                    let (frame, later) = bytes.split_at(header.header_bytes + header.payload_bytes);
-                    self.frame(header, &frame[header.header_bytes..], on)?;
+                Some(header) if bytes.len() - header.begin_bytes >= header.payload_bytes => {
+                    let (frame, later) = bytes.split_at(header.begin_bytes + header.payload_bytes);
+                    self.frame(header, &frame[header.begin_bytes..], on)?;
                     bytes = later;
                 }
                 _ => {
@@ -153,7 +153,7 @@ fn parse_header(bytes: &[u8]) -> Result<Option<Header>, FrameError> {
         0x8..=0xA => return Err(FrameError::Control),
         other => return Err(FrameError::Opcode(other)),
     }
-    let (header_bytes, payload_bytes) = match short {
+    let (begin_bytes, payload_bytes) = match short {
         126 => match rest.first_chunk() {
             Some(length) => (4, u64::from(u16::from_be_bytes(*length))),
             None => return Ok(None),
@@ -167,7 +167,7 @@ fn parse_header(bytes: &[u8]) -> Result<Option<Header>, FrameError> {
     if payload_bytes > FRAME_BYTES_MAX {
         return Err(FrameError::TooLong(payload_bytes));
     }
-    Ok(Some(Header { finished, opcode, header_bytes, payload_bytes: payload_bytes as usize }))
+    Ok(Some(Header { finished, opcode, begin_bytes, payload_bytes: payload_bytes as usize }))
 }
 
 #[cfg(test)]

@@ -164,27 +164,20 @@ impl Swarm {
     fn serve(&mut self, index: usize, measured: bool) {
         let Some(member) = self.members.get_mut(index) else { return };
         let Some((stream, session)) = &mut member.live else { return };
-        let end = match write_out(stream, &mut member.out) {
-            Err(error) => Some(format!("connection: {error}")),
-            Ok(()) => {
-                let mut reader = SessionReader {
-                    buffer: &mut self.buffer,
-                    plan: &self.plan,
-                    entropy: &mut self.entropy,
-                    tally: &mut self.tally,
-                };
-                match reader.read(stream, session, &mut member.out, measured) {
-                    Ok(Left::Nothing) => None,
-                    Ok(Left::Bytes) => {
-                        self.unread.push(index);
-                        None
-                    }
-                    Err(why) => Some(why),
-                }
-            }
+        let mut reader = SessionReader {
+            buffer: &mut self.buffer,
+            plan: &self.plan,
+            entropy: &mut self.entropy,
+            tally: &mut self.tally,
         };
+        let out = &mut member.out;
+        let broken = |error: io::Error| format!("connection: {error}");
+        let left = write_out(stream, out).map_err(broken).and_then(|()| reader.read(stream, session, out, measured));
+        if matches!(left, Ok(Left::Bytes)) {
+            self.unread.push(index);
+        }
         // An answer to what was just read (the subscription, a pong, the echo of a close) goes out at once.
-        let end = end.or(write_out(stream, &mut member.out).err().map(|error| format!("connection: {error}")));
+        let end = left.err().or(write_out(stream, out).map_err(broken).err());
         if session.is_subscribed() && !member.subscribed {
             member.subscribed = true;
             self.subscribed += 1;

@@ -121,7 +121,7 @@ pub(crate) fn masked_frame(opcode: u8, payload: &[u8], mask: [u8; 4], out: &mut 
         length @ 0..=125 => out.push(0x80 | length as u8),
         length => {
             let length = u16::try_from(length).expect("commands and pongs are below 64 KiB");
-            out.push(0x80 | 126);
+            out.push(0xFE);
             out.extend_from_slice(&length.to_be_bytes());
         }
     }
