@@ -47,7 +47,7 @@ impl CpuClock {
 
     fn elapsed(&self) -> Duration {
         match (self.cpu, cpu_time()) {
-            (Some(start), Some(end)) => end - start,
+            (Some(start), Some(end)) => end.saturating_sub(start),
             _ => self.day.elapsed(),
         }
     }

@@ -228,13 +228,12 @@ impl Metronome {
         }
         self.now = self.now.saturating_add(self.period + u64::from(carry));
         let arrival = Arrival { at: self.now, instrument: InstrumentId(self.instrument), kind: self.kind };
-        self.kind = match self.kind {
-            Kind::Quote => Kind::Trade,
-            _ => {
-                self.instrument = (self.instrument + 1) % self.symbols;
-                Kind::Quote
-            }
-        };
+        if self.kind == Kind::Quote {
+            self.kind = Kind::Trade;
+        } else {
+            self.kind = Kind::Quote;
+            self.instrument = (self.instrument + 1) % self.symbols;
+        }
         arrival
     }
 }

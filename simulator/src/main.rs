@@ -3,6 +3,7 @@
 //! **Invariant:** it prints as fast as it is read; time is virtual, so the same arguments print the same bytes.
 
 use std::io::{self, Write};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -74,7 +75,19 @@ enum Format {
 /// Ticks made and written at once: enough to make writes cheap, little enough to stay in the cache.
 const TICKS_AT_ONCE: usize = 4096;
 
-fn main() -> anyhow::Result<()> {
+/// Exits with 2 when the arguments cannot be followed or the output cannot be written.
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, whatever RUST_BACKTRACE says: nothing here is a bug.
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     let result = match Arguments::parse().command {
         Command::Instruments { market, format } => print_instruments(&market.simulator()?, format, &mut out),

@@ -45,6 +45,7 @@ impl Simulator {
     ///
     /// # Errors
     /// [`ConfigError`] names the value that is out of its range.
+    #[expect(clippy::needless_pass_by_value, reason = "a simulator is made from its configuration, which may grow")]
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         config.check()?;
         let Config { seed, symbols, rate, scenario } = config;

@@ -35,6 +35,8 @@ pub(crate) struct TopOfBook {
     /// In ticks and lots.
     bid: Best,
     ask: Best,
+    /// As last quoted, before trades took from it.
+    quoted: (Best, Best),
     state: State,
     /// How far recent trades push the quotes, in spreads.
     pressure: f64,
@@ -72,6 +74,7 @@ impl TopOfBook {
             terms,
             bid: nothing,
             ask: nothing,
+            quoted: (nothing, nothing),
             state: State::Unquoted,
             pressure: 0.0,
             last_side: Side::Buy,
@@ -116,9 +119,11 @@ impl TopOfBook {
         if ask_ticks != before.1.ticks || (same && !redraw_bid) || self.ask.lots == 0 {
             self.ask = Best { ticks: ask_ticks, lots: self.quote_lots(random) };
         }
-        if (self.bid, self.ask) == before {
+        // A quote says something new, both to who has seen the trades and to who has not. Two rounds at most.
+        while (self.bid, self.ask) == before || (self.bid, self.ask) == self.quoted {
             self.bid.lots += self.terms.round_lots;
         }
+        self.quoted = (self.bid, self.ask);
         self.state = State::Quoted;
         Quote { bid: Some(self.level(self.bid)), ask: Some(self.level(self.ask)) }
     }
