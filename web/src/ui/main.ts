@@ -13,8 +13,8 @@ import { WatchTable } from "./watch-table";
 
 const STORAGE_KEY = "tickerplant.watch-list";
 
-/** `undefined`: nothing was chosen yet, so the first instruments are shown as soon as they are known. */
-let watched = fromAddress(location.search) ?? fromStorage(stored());
+/** `undefined`: nothing was chosen yet, so the server's first instruments are shown, whatever they are. */
+let chosen = fromAddress(location.search) ?? fromStorage(stored());
 let instruments: ReadonlyMap<string, Instrument> = new Map();
 
 const feed = new Feed(paint);
@@ -23,17 +23,13 @@ const status = new StatusView(
   () => feed.reconnect(),
   (mode) => feed.setMode(mode),
 );
-const search = new SearchBox({ has: (symbol) => watched?.includes(symbol) ?? false, toggle });
+const search = new SearchBox({ has: (symbol) => watched().includes(symbol), toggle });
 
 byId("fill", HTMLButtonElement).addEventListener("click", () => {
-  keep([...instruments.keys()].slice(0, WATCH_DEFAULT));
-});
-window.addEventListener("popstate", () => {
-  watched = fromAddress(location.search) ?? watched;
-  follow();
+  keep(defaults());
 });
 
-if (watched !== undefined) {
+if (chosen !== undefined) {
   follow();
 }
 feed.start();
@@ -42,10 +38,6 @@ function paint(update: Update): void {
   if (update.instruments !== undefined) {
     instruments = new Map(update.instruments.map((instrument) => [instrument.symbol, instrument]));
     search.setInstruments(update.instruments);
-    if (watched === undefined) {
-      // Not kept: whoever has chosen nothing also gets what a later server lists first.
-      watched = [...instruments.keys()].slice(0, WATCH_DEFAULT);
-    }
     follow();
   }
   table.show(update.rows);
@@ -54,8 +46,16 @@ function paint(update: Update): void {
   }
 }
 
+function watched(): readonly string[] {
+  return chosen ?? defaults();
+}
+
+function defaults(): string[] {
+  return [...instruments.keys()].slice(0, WATCH_DEFAULT);
+}
+
 function toggle(symbol: string): void {
-  const list = watched ?? [];
+  const list = watched();
   if (list.includes(symbol)) {
     keep(list.filter((other) => other !== symbol));
     announce(`${symbol} removed`);
@@ -68,7 +68,7 @@ function toggle(symbol: string): void {
 }
 
 function keep(symbols: readonly string[]): void {
-  watched = [...symbols];
+  chosen = [...symbols];
   history.replaceState(null, "", toAddress(location.search, symbols) + location.hash);
   try {
     localStorage.setItem(STORAGE_KEY, toStorage(symbols));
@@ -79,7 +79,7 @@ function keep(symbols: readonly string[]): void {
 }
 
 function follow(): void {
-  const symbols = watched ?? [];
+  const symbols = watched();
   feed.watch(symbols);
   table.setSymbols(symbols);
   table.describe(instruments);

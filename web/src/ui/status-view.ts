@@ -4,7 +4,7 @@
  * Invariant: every state is told by a word as well as by the lamp.
  */
 import type { Connection, Mode, Status } from "../model/update";
-import { byId, create, setText } from "./dom";
+import { announce, byId, create, setText } from "./dom";
 
 const MODES: readonly { readonly name: string; readonly mode: Mode }[] = [
   { name: "every tick", mode: { mode: "every" } },
@@ -15,6 +15,13 @@ const MODES: readonly { readonly name: string; readonly mode: Mode }[] = [
 ];
 /** What the worker begins with. */
 const MODE_DEFAULT = 2;
+
+const SPOKEN: Readonly<Record<Connection["phase"], string>> = {
+  connecting: "Connecting",
+  live: "Connected: prices are live",
+  waiting: "Connection lost, reconnecting",
+  stopped: "Disconnected",
+};
 
 export class StatusView {
   readonly #lamp = byId("connection", HTMLDivElement);
@@ -42,6 +49,10 @@ export class StatusView {
 
   show(status: Status): void {
     const { phase } = status.connection;
+    if (this.#lamp.dataset["phase"] !== phase) {
+      // The countdown would be read out every second.
+      announce(SPOKEN[phase]);
+    }
     this.#lamp.dataset["phase"] = phase;
     document.body.dataset["phase"] = phase;
     setText(this.#text, words(status.connection));
