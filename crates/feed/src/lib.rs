@@ -3,6 +3,10 @@
 //! **Invariant:** no source reads a clock or sleeps. The caller says what time it is and is told when to come back, so a
 //! source can be driven by a test, by a thread or by a simulation alike.
 
+mod recording;
+mod simulation;
 mod source;
 
+pub use recording::{InvalidOption, OnBadRecord, Rebase, RecordingFeed, Repeat, ReplayOptions, Speed, open_recordings};
+pub use simulation::SimulatorFeed;
 pub use source::{Feed, FeedError, Progress};

@@ -72,4 +72,7 @@ pub enum FeedError {
         /// What is wrong with it
         reason: String,
     },
+    /// The source was asked for in a way that makes no sense.
+    #[error("{0}")]
+    Options(String),
 }

@@ -1,0 +1,90 @@
+//! Prints the ticks of recordings as lines of JSON with exact decimal texts, to compare them with what other readers find.
+//!
+//! **Invariant:** the first line of an instrument is its description; every other line is one tick, in replay order.
+//!
+//! `cargo run -p feed --example dump -- FILE...`
+
+use std::error::Error;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use feed::{Feed, Progress, ReplayOptions, Speed, open_recordings};
+use market::{Event, Instrument, Level, Price, Side, Size, Tick, Timestamp, format_decimal};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let mut feed = open_recordings(&paths, ReplayOptions { speed: Speed::Max, ..ReplayOptions::default() })?;
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    for instrument in feed.instruments() {
+        write_instrument(instrument, &mut out)?;
+    }
+    feed.start(Timestamp(0));
+    let mut ticks = Vec::new();
+    loop {
+        let progress = feed.poll(Timestamp(0), 1024, &mut ticks);
+        for tick in ticks.drain(..) {
+            write_tick(&feed.instruments()[tick.instrument.index()], &tick, &mut out)?;
+        }
+        if progress? == Progress::Ended {
+            return Ok(out.flush()?);
+        }
+    }
+}
+
+fn write_instrument(instrument: &Instrument, out: &mut impl Write) -> std::io::Result<()> {
+    let Instrument { symbol, price_exponent, size_exponent, currency, description, .. } = instrument;
+    let (tick, lot) = (price(instrument, instrument.tick_size), size(instrument, instrument.lot_size));
+    let class = instrument.class.name();
+    writeln!(
+        out,
+        r#"{{"type":"instrument","symbol":"{symbol}","price_exponent":{price_exponent},"size_exponent":{size_exponent},"tick_size":"{tick}","lot_size":"{lot}","class":"{class}","currency":"{currency}","description":{description:?}}}"#
+    )
+}
+
+fn write_tick(instrument: &Instrument, tick: &Tick, out: &mut impl Write) -> std::io::Result<()> {
+    let (symbol, time) = (&instrument.symbol, tick.time.nanos());
+    match &tick.event {
+        Event::Trade(trade) => {
+            let (price, size) = (price(instrument, trade.price), size(instrument, trade.size));
+            let side = match trade.side {
+                Side::Buy => "buy",
+                Side::Sell => "sell",
+                Side::Unknown => "unknown",
+            };
+            let id = trade.trade_id;
+            writeln!(
+                out,
+                r#"{{"type":"trade","symbol":"{symbol}","time":{time},"price":"{price}","size":"{size}","side":"{side}","trade_id":{id}}}"#
+            )
+        }
+        Event::Quote(quote) => {
+            let [bid, ask] = [quote.bid, quote.ask].map(|level| levels(instrument, level));
+            writeln!(
+                out,
+                r#"{{"type":"quote","symbol":"{symbol}","time":{time},"bid":{},"bid_size":{},"ask":{},"ask_size":{}}}"#,
+                bid.0, bid.1, ask.0, ask.1
+            )
+        }
+        Event::Bar(_) | Event::Ticker(_) | Event::Status(_) => Ok(()),
+    }
+}
+
+/// Price and size as JSON, null when nobody is there.
+fn levels(instrument: &Instrument, level: Option<Level>) -> (String, String) {
+    let quoted = |text| format!("\"{text}\"");
+    level.map_or(("null".into(), "null".into()), |level| {
+        (quoted(price(instrument, level.price)), quoted(size(instrument, level.size)))
+    })
+}
+
+fn price(instrument: &Instrument, price: Price) -> String {
+    let mut text = String::new();
+    format_decimal(price.0, instrument.price_exponent, &mut text);
+    text
+}
+
+fn size(instrument: &Instrument, size: Size) -> String {
+    let mut text = String::new();
+    format_decimal(i64::try_from(size.0).unwrap_or(i64::MAX), instrument.size_exponent, &mut text);
+    text
+}

@@ -1,0 +1,261 @@
+//! Replays recorded sessions.
+//!
+//! **Invariant:** what is replayed is what was recorded: every trade and quote once per pass, in the order of the files,
+//! with values equal to the last digit. Anything that cannot be replayed so is reported with its file and its place.
+//!
+//! The files are read as a stream, so memory does not grow with their size, and twice: [`open_recordings`] surveys them
+//! for instruments and exponents, then each pass reads them again.
+
+mod databento;
+mod decimal;
+mod file;
+mod merge;
+mod options;
+mod pace;
+mod record;
+mod survey;
+mod tardis;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use market::{Event, Instrument, InstrumentId, Level, Price, Quote, Size, Symbol, Tick, Timestamp, Trade};
+
+use crate::{Feed, FeedError, Progress};
+use decimal::Decimal;
+use merge::{Head, Merge, Popped};
+pub use options::{InvalidOption, OnBadRecord, Rebase, Repeat, ReplayOptions, Speed};
+use pace::Pace;
+use record::{Position, RawEvent, RawLevel, RawTick};
+use survey::Survey;
+
+/// How long a loop rests between the last tick of a pass and the first of the next. A recording of a single tick thus
+/// repeats it once a second instead of as fast as it can.
+const LOOP_REST: Duration = Duration::from_secs(1);
+
+/// How many records are read for each tick that a poll may return. Records that give no tick (an unchanged quote, one that
+/// is skipped) are cheap, but a poll has to come to its end even where there are millions of them.
+const RECORDS_PER_TICK: usize = 4;
+
+/// Opens recordings for replay: Databento DBN (`trades`, `mbp-1`, `tbbo`; plain or Zstandard) and Tardis CSV (`trades`,
+/// `quotes`; plain or gzip), in any mixture. All of them are read once to find their instruments.
+///
+/// # Errors
+/// [`FeedError`] when there is no file, or one of them cannot be read, is no recording, or is broken at its beginning.
+/// What is broken further on is reported by the replay when it comes to it.
+pub fn open_recordings(paths: &[PathBuf], options: ReplayOptions) -> Result<RecordingFeed, FeedError> {
+    let pace = Pace::new(options.speed).map_err(|error| FeedError::Options(error.to_string()))?;
+    if paths.is_empty() {
+        return Err(FeedError::Options("no recording is named".into()));
+    }
+    let mut survey = Survey::default();
+    for path in paths {
+        survey.add(path, file::open(path)?.as_mut())?;
+    }
+    let instruments = survey.into_instruments();
+    let ids = instruments.iter().map(|instrument| (instrument.symbol.clone(), instrument.id)).collect();
+    let pass = Pass::open(paths, options.on_bad_record)?;
+    Ok(RecordingFeed { paths: paths.to_vec(), options, pace, instruments, ids, pass, bad_records: 0, session: None })
+}
+
+/// Recordings being replayed; see [`open_recordings`].
+pub struct RecordingFeed {
+    paths: Vec<PathBuf>,
+    options: ReplayOptions,
+    pace: Pace,
+    instruments: Vec<Instrument>,
+    ids: HashMap<Symbol, InstrumentId>,
+    pass: Pass,
+    /// Records skipped in the passes before
+    bad_records: u64,
+    session: Option<Session>,
+}
+
+/// One pass through the files.
+struct Pass {
+    merge: Merge,
+    /// Ids of the names of each file, as far as they have been looked up
+    ids: Vec<Vec<InstrumentId>>,
+    receive: Option<Span>,
+    time: Option<Span>,
+}
+
+/// The earliest and the latest of the times seen.
+#[derive(Clone, Copy)]
+struct Span {
+    first: Timestamp,
+    last: Timestamp,
+}
+
+/// How the times of the recording relate to those of the session.
+struct Session {
+    start: Timestamp,
+    /// The receive time of the very first tick, once it is known
+    origin: Option<Timestamp>,
+    /// How far the current pass is behind the first one
+    shift: Duration,
+}
+
+impl Pass {
+    fn open(paths: &[PathBuf], on_bad_record: OnBadRecord) -> Result<Self, FeedError> {
+        let readers = paths.iter().map(|path| file::open(path)).collect::<Result<Vec<_>, _>>()?;
+        let ids = vec![Vec::new(); paths.len()];
+        Ok(Self { merge: Merge::new(readers, on_bad_record), ids, receive: None, time: None })
+    }
+
+    /// How much later the next pass has to begin so that neither receive times nor exchange times go back.
+    fn length(&self) -> Option<Duration> {
+        let length = |span: Span| span.last.since(span.first);
+        Some(length(self.receive?).max(length(self.time?)) + LOOP_REST)
+    }
+}
+
+impl Span {
+    fn extend(span: &mut Option<Self>, time: Timestamp) {
+        let seen = span.get_or_insert(Self { first: time, last: time });
+        seen.first = seen.first.min(time);
+        seen.last = seen.last.max(time);
+    }
+}
+
+impl Session {
+    fn elapsed(&self, receive: Timestamp) -> Duration {
+        receive.since(self.origin.unwrap_or(receive)) + self.shift
+    }
+
+    fn time(&self, time: Timestamp, rebase: Rebase) -> Timestamp {
+        let time = match (rebase, self.origin) {
+            (Rebase::ToStart, Some(origin)) => {
+                let shifted = i128::from(time.nanos()) - i128::from(origin.nanos()) + i128::from(self.start.nanos());
+                Timestamp(u64::try_from(shifted.max(0)).unwrap_or(u64::MAX))
+            }
+            _ => time,
+        };
+        time + self.shift
+    }
+}
+
+impl RecordingFeed {
+    fn next_pass(&mut self, length: Duration) -> Result<(), FeedError> {
+        self.bad_records += self.pass.merge.bad_records();
+        self.pass = Pass::open(&self.paths, self.options.on_bad_record)?;
+        if let Some(session) = &mut self.session {
+            session.shift = session.shift.saturating_add(length);
+        }
+        Ok(())
+    }
+
+    fn bad_record(&self, file: usize, position: Position, reason: String) -> FeedError {
+        let path = self.paths[file].display().to_string();
+        FeedError::BadRecord { path, position: position.to_string(), reason }
+    }
+
+    /// The instrument of a tick, with its exponents.
+    fn instrument(&mut self, file: usize, name: usize) -> Result<&Instrument, &'static str> {
+        // The survey saw every name, unless somebody has written to the file since.
+        const CHANGED: &str = "its instrument was not there when the file was opened";
+        let known = &mut self.pass.ids[file];
+        for name in self.pass.merge.names(file).iter().skip(known.len()) {
+            known.push(*self.ids.get(&name.symbol).ok_or(CHANGED)?);
+        }
+        let id = known.get(name).ok_or(CHANGED)?;
+        self.instruments.get(id.index()).ok_or(CHANGED)
+    }
+
+    /// Appends the tick, or says why it is a bad record.
+    fn emit(&mut self, file: usize, raw: &RawTick, out: &mut Vec<Tick>) -> Result<(), String> {
+        let instrument = self.instrument(file, raw.name)?;
+        let (id, event) = (instrument.id, scale(instrument, &raw.event)?);
+        Span::extend(&mut self.pass.receive, raw.receive);
+        Span::extend(&mut self.pass.time, raw.time);
+        let time = self.session.as_ref().map_or(raw.time, |session| session.time(raw.time, self.options.rebase));
+        out.push(Tick { instrument: id, time, event });
+        Ok(())
+    }
+}
+
+impl Feed for RecordingFeed {
+    fn instruments(&self) -> &[Instrument] {
+        &self.instruments
+    }
+
+    fn start(&mut self, now: Timestamp) {
+        self.session = Some(Session { start: now, origin: None, shift: Duration::ZERO });
+    }
+
+    fn poll(&mut self, now: Timestamp, ticks_max: usize, out: &mut Vec<Tick>) -> Result<Progress, FeedError> {
+        if self.session.is_none() {
+            self.start(now);
+        }
+        let mut ticks_left = ticks_max.max(1);
+        let mut records_left = ticks_left.saturating_mul(RECORDS_PER_TICK);
+        while ticks_left > 0 {
+            let receive = match self.pass.merge.head(&mut records_left) {
+                Head::Unread => return Ok(Progress::Ready),
+                Head::Ready(receive) => receive,
+                Head::End => match (self.options.repeat, self.pass.length()) {
+                    (Repeat::Once, _) | (Repeat::Loop, None) => return Ok(Progress::Ended),
+                    (Repeat::Loop, Some(length)) => {
+                        self.next_pass(length)?;
+                        continue;
+                    }
+                },
+            };
+            if let Some(session) = &mut self.session {
+                session.origin.get_or_insert(receive);
+                let elapsed_ns = u64::try_from(session.elapsed(receive).as_nanos()).unwrap_or(u64::MAX);
+                let due = self.pace.due(session.start, elapsed_ns);
+                if due > now {
+                    return Ok(Progress::Idle { until: due });
+                }
+            }
+            match self.pass.merge.pop() {
+                Some(Popped::Tick(file, raw)) => match self.emit(file, &raw, out) {
+                    Ok(()) => ticks_left -= 1,
+                    Err(_) if self.options.on_bad_record == OnBadRecord::Skip => self.pass.merge.count_bad_record(),
+                    Err(reason) => return Err(self.bad_record(file, raw.position, reason)),
+                },
+                Some(Popped::Broken(file, error)) => return Err(self.bad_record(file, error.position, error.reason)),
+                None => {}
+            }
+        }
+        Ok(Progress::Ready)
+    }
+
+    fn bad_records(&self) -> u64 {
+        self.bad_records + self.pass.merge.bad_records()
+    }
+}
+
+/// The event with the instrument's exponents.
+fn scale(instrument: &Instrument, event: &RawEvent) -> Result<Event, String> {
+    let price = |price| scaled("price", price, instrument.price_exponent).map(Price);
+    let size = |size| {
+        let size = scaled("size", size, instrument.size_exponent)?;
+        u64::try_from(size).map(Size).map_err(|_| format!("the size {size} is negative"))
+    };
+    let level = |level: Option<RawLevel>| -> Result<Option<Level>, String> {
+        level.map(|level| Ok(Level { price: price(level.price)?, size: size(level.size)? })).transpose()
+    };
+    Ok(match *event {
+        RawEvent::Trade { price: paid, size: amount, side, trade_id } => {
+            Event::Trade(Trade { price: price(paid)?, size: size(amount)?, side, trade_id })
+        }
+        RawEvent::Quote { bid, ask } => Event::Quote(Quote { bid: level(bid)?, ask: level(ask)? }),
+    })
+}
+
+fn scaled(what: &str, value: Decimal, exponent: i8) -> Result<i64, String> {
+    value.at(exponent.unsigned_abs()).ok_or_else(|| {
+        let places = exponent.unsigned_abs();
+        format!("the {what} does not fit into 64 bits with the {places} decimal places that other records need")
+    })
+}
+
+impl std::fmt::Debug for RecordingFeed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let paths: Vec<&Path> = self.paths.iter().map(PathBuf::as_path).collect();
+        f.debug_struct("RecordingFeed").field("paths", &paths).field("options", &self.options).finish_non_exhaustive()
+    }
+}
