@@ -1,0 +1,537 @@
+//! Lanes: sessions that want exactly the same thing in the same way, and the index that finds the lanes of a tick.
+//!
+//! **Invariant:** a tick touches the lanes that want it and no others, and nothing in here is done per session. A lane
+//! exists as long as a session belongs to it.
+
+use std::time::Duration;
+
+use market::{Channel, ChannelSet};
+use rustc_hash::{FxHashMap, FxHashSet};
+use wire::{Dialect, Mode};
+
+use crate::{Run, StreamKey};
+
+/// Names a lane of a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct LaneId(u32);
+
+/// What a lane delivers: some streams, and whole channels less some streams.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Selection {
+    /// Sorted by key.
+    pairs: Vec<Pair>,
+    stars: ChannelSet,
+    /// Streams of `stars` that the session has in another mode; sorted.
+    except: Vec<StreamKey>,
+    /// The identity of the above as a set; see [`mix`].
+    hash: u128,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pair {
+    key: StreamKey,
+    /// Where the lane stands in the index's list of the key.
+    slot: u32,
+}
+
+/// An edit of a [`Selection`].
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Change {
+    // No stream stands in two lists that contradict each other, and each list is sorted; see `tidy`.
+    pub(crate) add: Vec<StreamKey>,
+    pub(crate) remove: Vec<StreamKey>,
+    pub(crate) add_stars: ChannelSet,
+    pub(crate) remove_stars: ChannelSet,
+    pub(crate) add_except: Vec<StreamKey>,
+    pub(crate) remove_except: Vec<StreamKey>,
+}
+
+impl Change {
+    /// Sorts the lists, and leaves out what is both taken and given: what is given stays.
+    pub(crate) fn tidy(&mut self) {
+        for list in [&mut self.add, &mut self.remove, &mut self.add_except, &mut self.remove_except] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        self.remove.retain(|key| self.add.binary_search(key).is_err());
+        self.remove_except.retain(|key| self.add_except.binary_search(key).is_err());
+        self.remove_stars = ChannelSet::from_bits(self.remove_stars.bits() & !self.add_stars.bits());
+    }
+}
+
+/// A session that takes part in a lane from a point within what has not been flushed yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Joiner {
+    pub(crate) session: u32,
+    /// Bytes of the lane's run that the session must not get.
+    pub(crate) skip_bytes: usize,
+    /// Items of the lane's run that the session must not get.
+    pub(crate) skip_items: usize,
+    /// The shard's position at the time: newest values from before are not news to the session.
+    pub(crate) position: u64,
+}
+
+/// Sessions that want the same.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) dialect: Dialect,
+    pub(crate) mode: Mode,
+    pub(crate) selection: Selection,
+    pub(crate) members: Vec<u32>,
+    pub(crate) joiners: Vec<Joiner>,
+    /// Sessions that belong to the lane but are stalled.
+    pub(crate) detached: u32,
+    /// Mode `every`: what is to be flushed.
+    pub(crate) pending: Run,
+    /// Mode `latest`: which streams have changed, in the order of their first change.
+    pub(crate) changed: Changed,
+    /// Mode `latest`: when the lane is to be flushed, if something has changed.
+    pub(crate) due: Option<Duration>,
+}
+
+/// A set of streams that remembers the order.
+#[derive(Debug, Default)]
+pub(crate) struct Changed {
+    order: Vec<StreamKey>,
+    set: FxHashSet<StreamKey>,
+}
+
+impl Changed {
+    pub(crate) fn insert(&mut self, key: StreamKey) {
+        if self.set.insert(key) {
+            self.order.push(key);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    pub(crate) fn order(&self) -> &[StreamKey] {
+        &self.order
+    }
+}
+
+impl Selection {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pairs.is_empty() && self.stars.is_empty()
+    }
+
+    /// A number that differs from selection to selection, to spread what they do over time.
+    pub(crate) fn phase(&self) -> u64 {
+        self.hash as u64
+    }
+
+    pub(crate) fn stars(&self) -> ChannelSet {
+        self.stars
+    }
+
+    pub(crate) fn has_pair(&self, key: StreamKey) -> bool {
+        self.pairs.binary_search_by_key(&key, |pair| pair.key).is_ok()
+    }
+
+    pub(crate) fn keys(&self) -> impl ExactSizeIterator<Item = StreamKey> + '_ {
+        self.pairs.iter().map(|pair| pair.key)
+    }
+
+    pub(crate) fn excepts(&self, key: StreamKey) -> bool {
+        self.except.binary_search(&key).is_ok()
+    }
+
+    pub(crate) fn except(&self) -> &[StreamKey] {
+        &self.except
+    }
+
+    /// Whether the lane delivers that stream.
+    pub(crate) fn covers(&self, key: StreamKey) -> bool {
+        self.has_pair(key) || (self.stars.contains(key.channel()) && !self.excepts(key))
+    }
+
+    /// Takes everything of the batch as it lies.
+    pub(crate) fn takes_all_of(&self, channels: ChannelSet) -> bool {
+        self.stars.covers(channels) && self.except.is_empty()
+    }
+
+    /// How many subscriptions it counts as: a star counts as one.
+    pub(crate) fn count(&self) -> usize {
+        self.pairs.len() + self.stars.iter().count()
+    }
+
+    /// [`Selection::count`] after an edit.
+    pub(crate) fn count_after(&self, change: &Change) -> usize {
+        let added = change.add.iter().filter(|key| !self.has_pair(**key)).count();
+        let removed = change.remove.iter().filter(|key| self.has_pair(**key)).count();
+        self.pairs.len() + added - removed + self.stars_after(change).iter().count()
+    }
+
+    fn stars_after(&self, change: &Change) -> ChannelSet {
+        let kept = ChannelSet::from_bits(self.stars.bits() & !change.remove_stars.bits());
+        kept.union(change.add_stars)
+    }
+
+    /// Whether an edit changes nothing.
+    pub(crate) fn is_unchanged_by(&self, change: &Change) -> bool {
+        change.add.iter().all(|key| self.has_pair(*key))
+            && !change.remove.iter().any(|key| self.has_pair(*key))
+            && self.stars_after(change) == self.stars
+            && change.add_except.iter().all(|key| self.excepts(*key))
+            && !change.remove_except.iter().any(|key| self.excepts(*key))
+    }
+
+    /// The hash after an edit, at the cost of what the edit names.
+    fn hash_after(&self, change: &Change) -> u128 {
+        let mut hash = self.hash;
+        let added = change.add.iter().filter(|key| !self.has_pair(**key));
+        let removed = change.remove.iter().filter(|key| self.has_pair(**key));
+        for key in added.chain(removed) {
+            hash ^= mix(Part::Pair(*key));
+        }
+        for channel in ChannelSet::from_bits(self.stars.bits() ^ self.stars_after(change).bits()).iter() {
+            hash ^= mix(Part::Star(channel));
+        }
+        let added = change.add_except.iter().filter(|key| !self.excepts(**key));
+        let removed = change.remove_except.iter().filter(|key| self.excepts(**key));
+        for key in added.chain(removed) {
+            hash ^= mix(Part::Except(*key));
+        }
+        hash
+    }
+
+    fn rehash(&mut self, part: Part) {
+        self.hash ^= mix(part);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Part {
+    Pair(StreamKey),
+    Star(Channel),
+    Except(StreamKey),
+}
+
+/// Two independent 64-bit mixes (splitmix64's finaliser) of a part of a selection. The hash of a selection is the XOR of
+/// its parts, so an edit costs what the edit names. With 128 bits, a million different selections of a process collide
+/// with a probability of 1e-27; parts are small numbers of ours, not bytes that a client chooses.
+fn mix(part: Part) -> u128 {
+    let value = match part {
+        Part::Pair(key) => u64::from(key.bits()),
+        Part::Star(channel) => 1 << 32 | channel.index() as u64,
+        Part::Except(key) => 2 << 32 | u64::from(key.bits()),
+    };
+    let half = |seed: u64| {
+        let mut x = value.wrapping_add(seed);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    };
+    u128::from(half(0x9e37_79b9_7f4a_7c15)) << 64 | u128::from(half(0xd1b5_4a32_d192_ed03))
+}
+
+/// All lanes of a shard, and who wants what.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes {
+    slots: Vec<Option<Box<Lane>>>,
+    free: Vec<LaneId>,
+    by_identity: FxHashMap<Identity, LaneId>,
+    /// For each stream, the lanes that name it.
+    interest: Vec<Vec<LaneId>>,
+    /// For each channel, the lanes that want all of it; there are few, as sessions differ little in what they leave out.
+    star_lanes: Vec<LaneId>,
+    /// Buffers that no lane uses at the moment: an idle lane holds none.
+    spare: Vec<Run>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Identity {
+    dialect: usize,
+    mode: Mode,
+    hash: u128,
+}
+
+/// Idle buffers that are kept for reuse, of at most [`SPARE_BYTES_MAX`] each.
+const SPARE_MAX: usize = 64;
+const SPARE_BYTES_MAX: usize = 64 << 10;
+
+impl Lanes {
+    /// Makes room for the streams of so many instruments.
+    pub(crate) fn grow(&mut self, instruments: usize) {
+        self.interest.resize_with(instruments * StreamKey::PER_INSTRUMENT, Vec::new);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(crate) fn lane(&self, id: LaneId) -> Option<&Lane> {
+        self.slots.get(id.0 as usize)?.as_deref()
+    }
+
+    pub(crate) fn lane_mut(&mut self, id: LaneId) -> Option<&mut Lane> {
+        self.slots.get_mut(id.0 as usize)?.as_deref_mut()
+    }
+
+    /// The lanes that name `key`.
+    pub(crate) fn interested(&self, key: StreamKey) -> &[LaneId] {
+        self.interest.get(key.index()).map_or(&[], Vec::as_slice)
+    }
+
+    /// The lanes that want whole channels.
+    pub(crate) fn star_lanes(&self) -> &[LaneId] {
+        &self.star_lanes
+    }
+
+    /// Gives an idle lane a buffer, if it has none.
+    pub(crate) fn prepare(&mut self, id: LaneId) {
+        if let Some(lane) = self.slots[id.0 as usize].as_deref_mut()
+            && lane.pending.bytes.capacity() == 0
+            && let Some(run) = self.spare.pop()
+        {
+            lane.pending = run;
+        }
+    }
+
+    /// Takes a buffer back once it was flushed.
+    pub(crate) fn recycle(&mut self, mut run: Run) {
+        if self.spare.len() < SPARE_MAX && run.bytes.capacity() <= SPARE_BYTES_MAX {
+            run.clear();
+            self.spare.push(run);
+        }
+    }
+
+    /// The lane with that selection; a new one if there is none.
+    pub(crate) fn find_or_create(&mut self, dialect: Dialect, mode: Mode, selection: Selection) -> LaneId {
+        let identity = Identity { dialect: dialect.index(), mode, hash: selection.hash };
+        if let Some(&id) = self.by_identity.get(&identity) {
+            return id;
+        }
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            LaneId(self.slots.len() as u32 - 1)
+        });
+        let mut lane = Box::new(Lane {
+            dialect,
+            mode,
+            selection,
+            members: Vec::new(),
+            joiners: Vec::new(),
+            detached: 0,
+            pending: Run::default(),
+            changed: Changed::default(),
+            due: None,
+        });
+        for pair in &mut lane.selection.pairs {
+            pair.slot = register(&mut self.interest, pair.key, id);
+        }
+        if !lane.selection.stars.is_empty() {
+            self.star_lanes.push(id);
+        }
+        self.slots[id.0 as usize] = Some(lane);
+        self.by_identity.insert(identity, id);
+        id
+    }
+
+    /// Whether another lane already has the selection that `id` would have after `change`.
+    pub(crate) fn twin_after(&self, id: LaneId, change: &Change) -> bool {
+        let Some(lane) = self.lane(id) else { return false };
+        let hash = lane.selection.hash_after(change);
+        // A lane that would be empty is no lane any more.
+        hash == 0 || self.by_identity.contains_key(&Identity { hash, ..identity(lane) })
+    }
+
+    /// Edits the selection of a lane in place: the way of a lane of one.
+    pub(crate) fn edit(&mut self, id: LaneId, change: &Change) {
+        let Some(mut lane) = self.slots[id.0 as usize].take() else { return };
+        self.by_identity.remove(&identity(&lane));
+        let had_stars = !lane.selection.stars.is_empty();
+        for &key in &change.remove {
+            if let Ok(at) = lane.selection.pairs.binary_search_by_key(&key, |pair| pair.key) {
+                self.unregister(lane.selection.pairs[at]);
+            }
+        }
+        lane.selection.apply(change);
+        for pair in lane.selection.pairs.iter_mut().filter(|pair| pair.slot == UNREGISTERED) {
+            pair.slot = register(&mut self.interest, pair.key, id);
+        }
+        match (had_stars, !lane.selection.stars.is_empty()) {
+            (false, true) => self.star_lanes.push(id),
+            (true, false) => self.star_lanes.retain(|lane| *lane != id),
+            _ => {}
+        }
+        self.by_identity.insert(identity(&lane), id);
+        self.slots[id.0 as usize] = Some(lane);
+    }
+
+    /// Removes a lane that nobody belongs to any more.
+    pub(crate) fn remove_if_empty(&mut self, id: LaneId) {
+        let Some(lane) = self.lane(id) else { return };
+        if !lane.members.is_empty() || !lane.joiners.is_empty() || lane.detached > 0 {
+            return;
+        }
+        let Some(lane) = self.slots[id.0 as usize].take() else { return };
+        self.by_identity.remove(&identity(&lane));
+        for pair in &lane.selection.pairs {
+            self.unregister(*pair);
+        }
+        if !lane.selection.stars.is_empty() {
+            self.star_lanes.retain(|other| *other != id);
+        }
+        self.recycle(lane.pending);
+        self.free.push(id);
+    }
+
+    /// Takes a lane out of the list of a stream; the lane that takes its place there learns its new slot.
+    fn unregister(&mut self, pair: Pair) {
+        let list = &mut self.interest[pair.key.index()];
+        list.swap_remove(pair.slot as usize);
+        let Some(&moved) = list.get(pair.slot as usize) else {
+            if list.is_empty() {
+                *list = Vec::new();
+            }
+            return;
+        };
+        if let Some(lane) = self.slots[moved.0 as usize].as_deref_mut()
+            && let Ok(at) = lane.selection.pairs.binary_search_by_key(&pair.key, |pair| pair.key)
+        {
+            lane.selection.pairs[at].slot = pair.slot;
+        }
+    }
+}
+
+/// A pair that stands in no list yet.
+const UNREGISTERED: u32 = u32::MAX;
+
+fn register(interest: &mut Vec<Vec<LaneId>>, key: StreamKey, id: LaneId) -> u32 {
+    if key.index() >= interest.len() {
+        interest.resize_with(key.index() + 1, Vec::new);
+    }
+    let list = &mut interest[key.index()];
+    list.push(id);
+    list.len() as u32 - 1
+}
+
+fn identity(lane: &Lane) -> Identity {
+    Identity { dialect: lane.dialect.index(), mode: lane.mode, hash: lane.selection.hash }
+}
+
+impl Lane {
+    /// How many sessions belong to the lane.
+    pub(crate) fn population(&self) -> usize {
+        self.members.len() + self.joiners.len() + self.detached as usize
+    }
+}
+
+impl Selection {
+    /// Applies an edit; what is there already or is not there is left as it is.
+    pub(crate) fn apply(&mut self, change: &Change) {
+        for &key in &change.remove {
+            if let Ok(at) = self.pairs.binary_search_by_key(&key, |pair| pair.key) {
+                self.pairs.remove(at);
+                self.rehash(Part::Pair(key));
+            }
+        }
+        let before = self.pairs.len();
+        for &key in &change.add {
+            if self.pairs[..before].binary_search_by_key(&key, |pair| pair.key).is_err() {
+                self.pairs.push(Pair { key, slot: UNREGISTERED });
+                self.rehash(Part::Pair(key));
+            }
+        }
+        self.pairs.sort_unstable_by_key(|pair| pair.key);
+        for channel in change.remove_stars.iter().filter(|channel| self.stars.contains(*channel)).collect::<Vec<_>>() {
+            self.stars.remove(channel);
+            self.rehash(Part::Star(channel));
+        }
+        for channel in change.add_stars.iter() {
+            if !self.stars.contains(channel) {
+                self.stars.insert(channel);
+                self.rehash(Part::Star(channel));
+            }
+        }
+        for &key in &change.remove_except {
+            if let Ok(at) = self.except.binary_search(&key) {
+                self.except.remove(at);
+                self.rehash(Part::Except(key));
+            }
+        }
+        for &key in &change.add_except {
+            if let Err(at) = self.except.binary_search(&key) {
+                self.except.insert(at, key);
+                self.rehash(Part::Except(key));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use market::InstrumentId;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn key(n: u32) -> StreamKey {
+        StreamKey::new(InstrumentId(n / 3), [Channel::Trades, Channel::Quotes, Channel::Ticker][(n % 3) as usize])
+    }
+
+    fn selection(keys: &[u32]) -> Selection {
+        let mut selection = Selection::default();
+        let keys: BTreeSet<u32> = keys.iter().copied().collect();
+        selection.apply(&Change { add: keys.into_iter().map(key).collect(), ..Change::default() });
+        selection
+    }
+
+    fn create(lanes: &mut Lanes, keys: &[u32]) -> LaneId {
+        let id = lanes.find_or_create(Dialect::NativeJson, Mode::Every, selection(keys));
+        if let Some(lane) = lanes.lane_mut(id) {
+            lane.detached = 1;
+        }
+        id
+    }
+
+    #[test]
+    fn the_same_selection_is_the_same_lane_however_it_came_about() {
+        let mut lanes = Lanes::default();
+        let a = create(&mut lanes, &[1, 2, 3]);
+        let mut other = selection(&[9, 3]);
+        other.apply(&Change { add: vec![key(1), key(2)], remove: vec![key(9)], ..Change::default() });
+        assert_eq!(lanes.find_or_create(Dialect::NativeJson, Mode::Every, other.clone()), a);
+        assert_ne!(lanes.find_or_create(Dialect::NativeMessagePack, Mode::Every, other), a);
+    }
+
+    proptest! {
+        /// The index always lists exactly the lanes that name a stream, whatever was created, edited and removed.
+        #[test]
+        fn the_index_agrees_with_the_lanes(steps in prop::collection::vec((0u8..3, prop::collection::vec(0u32..24, 1..6), any::<prop::sample::Index>()), 1..60)) {
+            let mut lanes = Lanes::default();
+            let mut live: Vec<LaneId> = Vec::new();
+            for (what, keys, pick) in steps {
+                match what {
+                    0 => {
+                        let id = create(&mut lanes, &keys);
+                        if !live.contains(&id) { live.push(id); }
+                    }
+                    1 if !live.is_empty() => {
+                        let id = live[pick.index(live.len())];
+                        let (add, remove) = keys.split_at(keys.len() / 2);
+                        let change = Change { add: selection(add).keys().collect(), remove: selection(remove).keys().collect(), ..Change::default() };
+                        if !lanes.twin_after(id, &change) { lanes.edit(id, &change); }
+                    }
+                    2 if !live.is_empty() => {
+                        let id = live.swap_remove(pick.index(live.len()));
+                        lanes.lane_mut(id).unwrap().detached = 0;
+                        lanes.remove_if_empty(id);
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(lanes.len(), live.len());
+                for n in 0..24 {
+                    let mut listed = lanes.interested(key(n)).to_vec();
+                    listed.sort_unstable();
+                    let mut want: Vec<LaneId> = live.iter().copied().filter(|id| lanes.lane(*id).unwrap().selection.has_pair(key(n))).collect();
+                    want.sort_unstable();
+                    prop_assert_eq!(listed, want);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The life of a session: welcome, pings and heartbeats, both ways of closing, draining.
+//!
+//! **Invariant:** every session that was opened is disconnected exactly once, with one reason. After our close frame
+//! nothing more is sent (RFC 6455 section 5.5.1).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use websocket::frame;
+use wire::{Dialect, NoticeCode, ServerMessage, SlowPolicy};
+
+use super::outbox::Class;
+use super::session::{Bucket, Outgoing, Session, State};
+use super::{Shard, ShardConfig};
+use crate::{Disconnect, Io, Now, SessionKey};
+
+/// A round over all sessions, a part of them at a time, that looks at what is due for each. One comparison of a few
+/// instants per session and round is cheaper than a timer for each, and lateness by up to one round harms none of them.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    /// How long a round takes.
+    period: Duration,
+    /// The part that is next.
+    part: u32,
+    due: Option<Duration>,
+}
+
+/// How many parts a round has.
+const PARTS: u32 = 16;
+
+impl Sweep {
+    pub(super) fn new(config: &ShardConfig) -> Self {
+        let shortest = [config.heartbeat_ms, u64::from(config.limits.ping_interval_ms)]
+            .into_iter()
+            .filter(|ms| *ms > 0)
+            .map(Duration::from_millis)
+            .chain([config.close_timeout, config.write_stall_timeout])
+            .min()
+            .unwrap_or(Duration::from_secs(1));
+        let period = (shortest / 4).clamp(Duration::from_millis(16), Duration::from_secs(1));
+        Self { period, part: 0, due: None }
+    }
+}
+
+/// Sessions that are to be closed one after the other.
+#[derive(Debug)]
+pub(super) struct Draining {
+    queue: VecDeque<(Duration, SessionKey)>,
+}
+
+impl Shard {
+    /// The key that the next session will have, so that its socket can be put in place before it is opened.
+    pub fn next_key(&self) -> SessionKey {
+        self.sessions.next_key()
+    }
+
+    /// Opens a session and welcomes it.
+    pub fn open(&mut self, now: Now, dialect: Dialect, io: &mut impl Io) -> SessionKey {
+        let limits = self.config.limits;
+        let key = self.sessions.insert(Session {
+            dialect,
+            state: State::Open,
+            slow: SlowPolicy::Conflate,
+            memberships: Vec::new(),
+            outbox: None,
+            stall: None,
+            delivered: 0,
+            dropped: 0,
+            bucket: Bucket::new(limits.commands_burst, now.monotonic),
+            heartbeat_due: now.monotonic + Duration::from_millis(self.config.heartbeat_ms),
+            ping_due: now.monotonic + Duration::from_millis(u64::from(limits.ping_interval_ms)),
+            pings_unanswered: 0,
+            progress_at: now.monotonic,
+        });
+        self.stats.sessions_opened += 1;
+        let name = format!("{}-{}-{}", self.config.index, key.index, key.generation);
+        let welcome = ServerMessage::Welcome {
+            version: &self.config.version,
+            session: &name,
+            epoch: &self.config.epoch,
+            time: now.wall,
+            heartbeat_ms: self.config.heartbeat_ms,
+            limits: &limits,
+        };
+        let bytes = self.frames.message(dialect, &welcome);
+        self.sessions.send(now, key.index, &mut Outgoing::new(bytes, &[], Class::Kept), &mut self.stats, io);
+        if let Some(outcome) = self.outcome {
+            self.say_outcome(now, key, outcome, io);
+        }
+        if let Some(draining) = &mut self.draining {
+            draining.queue.push_front((now.monotonic, key));
+        }
+        self.settle(now, io);
+        key
+    }
+
+    /// Answers a ping of the client.
+    pub fn ping_received(&mut self, now: Now, key: SessionKey, payload: &[u8], io: &mut impl Io) {
+        let Some(session) = self.sessions.by_key(key) else { return };
+        session.pings_unanswered = 0;
+        if session.state == State::Open {
+            let pong = frame::pong_frame(payload);
+            let mut out = Outgoing::new(&pong, &[], Class::Urgent);
+            self.sessions.send(now, key.index, &mut out, &mut self.stats, io);
+        }
+        self.settle(now, io);
+    }
+
+    /// Notes that the client is there.
+    pub fn pong_received(&mut self, _now: Now, key: SessionKey) {
+        if let Some(session) = self.sessions.by_key(key) {
+            session.pings_unanswered = 0;
+        }
+    }
+
+    /// Answers a close frame of the client, or completes the closing that we began.
+    pub fn close_received(&mut self, now: Now, key: SessionKey, code: Option<u16>, io: &mut impl Io) {
+        let Some(session) = self.sessions.by_key(key) else { return };
+        let deadline = now.monotonic + self.config.close_timeout;
+        match session.state.clone() {
+            State::Open => {
+                self.abandon(key);
+                // The answer repeats the code (RFC 6455 section 5.5.1).
+                let answer = code.map_or_else(frame::empty_close_frame, |code| frame::close_frame(code, ""));
+                self.send_control(now, key, &answer, io);
+                self.finish(key, Disconnect::PeerClosed, deadline, io);
+            }
+            State::Closing { reason, deadline } => self.finish(key, reason, deadline, io),
+            State::Finishing { .. } => {}
+        }
+        self.settle(now, io);
+    }
+
+    /// Begins the closing hand-shake.
+    pub fn fail(&mut self, now: Now, key: SessionKey, reason: Disconnect, io: &mut impl Io) {
+        if reason == Disconnect::MessageTooBig {
+            let text = format!(
+                "a message may have at most {} bytes (message_bytes_max)",
+                self.config.limits.message_bytes_max
+            );
+            self.refuse(now, key, None, wire::ErrorCode::MessageTooBig, text, Vec::new(), io);
+        }
+        self.begin_close(now, key, reason, io);
+        self.settle(now, io);
+    }
+
+    /// Forgets a session whose connection has ended.
+    pub fn lost(&mut self, now: Now, key: SessionKey, io: &mut impl Io) {
+        let reason = match self.sessions.by_key(key).map(|session| session.state.clone()) {
+            Some(State::Closing { reason, .. } | State::Finishing { reason, .. }) => reason,
+            _ => Disconnect::Lost,
+        };
+        self.forget(key, reason, io);
+        self.settle(now, io);
+    }
+
+    /// Does what is due: lanes with an interval, heartbeats, pings, time limits, draining.
+    pub fn advance(&mut self, now: Now, io: &mut impl Io) {
+        self.flush_due_lanes(now, io);
+        self.flush(now, io);
+        self.settle(now, io);
+        self.drain_due(now, io);
+        while let Some(due) = self.sweep_due() {
+            if due > now.monotonic {
+                break;
+            }
+            self.sweep_part(now, io);
+            self.settle(now, io);
+            // A shell that was away for long does not make up for the rounds it missed.
+            let next = due + self.sweep.period / PARTS;
+            self.sweep.due = Some(next.max(now.monotonic.saturating_sub(self.sweep.period)));
+        }
+        if self.sessions.len() > 0 && self.sweep.due.is_none() {
+            self.sweep.due = Some(now.monotonic + self.sweep.period / PARTS);
+        }
+    }
+
+    /// When [`Shard::advance`] wants to be called next, on the monotonic clock.
+    pub fn deadline(&self) -> Option<Duration> {
+        let lane = self.timers.peek().map(|entry| entry.0.0);
+        let drain = self.draining.as_ref().and_then(|draining| draining.queue.front()).map(|(due, _)| *due);
+        let sweep = if self.sessions.len() > 0 { Some(self.sweep.due.unwrap_or(Duration::ZERO)) } else { None };
+        [lane, drain, sweep, self.flush_due()].into_iter().flatten().min()
+    }
+
+    /// Tells every session to come back elsewhere, and closes them one after the other over the time `over`. A session
+    /// that is opened later is closed at once.
+    pub fn drain(&mut self, now: Now, over: Duration, io: &mut impl Io) {
+        if self.draining.is_some() {
+            return;
+        }
+        let mut queue: Vec<(Duration, SessionKey)> = Vec::with_capacity(self.sessions.len());
+        for key in self.sessions.keys().collect::<Vec<_>>() {
+            let span = (over.as_millis() as u64).max(1);
+            let (wait, jitter) = (self.random() % span, self.random() % span);
+            queue.push((now.monotonic + Duration::from_millis(wait), key));
+            let message = ServerMessage::Notice {
+                code: NoticeCode::Draining,
+                reconnect_after_ms: Some(jitter),
+                message: "the server is draining; the connection will be closed, reconnect after reconnect_after_ms",
+            };
+            self.say(now, key, &message, Class::Urgent, io);
+        }
+        queue.sort_by_key(|(due, key)| (*due, key.index));
+        self.draining = Some(Draining { queue: queue.into() });
+        self.settle(now, io);
+    }
+
+    /// Closes every session now.
+    pub fn shut_down(&mut self, now: Now, io: &mut impl Io) {
+        for key in self.sessions.keys().collect::<Vec<_>>() {
+            self.begin_close(now, key, Disconnect::ShuttingDown, io);
+        }
+        self.draining = Some(Draining { queue: VecDeque::new() });
+        self.settle(now, io);
+    }
+
+    fn drain_due(&mut self, now: Now, io: &mut impl Io) {
+        while let Some(draining) = &mut self.draining
+            && let Some(&(due, key)) = draining.queue.front()
+            && due <= now.monotonic
+        {
+            draining.queue.pop_front();
+            self.begin_close(now, key, Disconnect::Draining, io);
+        }
+        self.settle(now, io);
+    }
+
+    fn sweep_due(&self) -> Option<Duration> {
+        if self.sessions.len() > 0 { self.sweep.due } else { None }
+    }
+
+    /// Looks after every [`PARTS`]th session.
+    fn sweep_part(&mut self, now: Now, io: &mut impl Io) {
+        let part = self.sweep.part;
+        self.sweep.part = (part + 1) % PARTS;
+        for index in (part..self.sessions.slots()).step_by(PARTS as usize) {
+            self.look_after(now, index, io);
+        }
+    }
+
+    fn look_after(&mut self, now: Now, index: u32, io: &mut impl Io) {
+        let key = self.sessions.key_at(index);
+        let (heartbeat_ms, limits) = (self.config.heartbeat_ms, self.config.limits);
+        let stall_timeout = self.config.write_stall_timeout;
+        let Some(session) = self.sessions.at(index) else { return };
+        match &session.state {
+            State::Closing { reason, deadline } | State::Finishing { reason, deadline } => {
+                if *deadline <= now.monotonic {
+                    let reason = reason.clone();
+                    self.forget(key, reason, io);
+                }
+                return;
+            }
+            State::Open => {}
+        }
+        if session.outbox.is_some() && now.monotonic.saturating_sub(session.progress_at) >= stall_timeout {
+            return self.begin_close(now, key, Disconnect::SlowConsumer, io);
+        }
+        if limits.ping_interval_ms > 0 && session.ping_due <= now.monotonic {
+            if u32::from(session.pings_unanswered) >= limits.pings_unanswered_max.max(1) {
+                return self.begin_close(now, key, Disconnect::PingTimeout, io);
+            }
+            session.pings_unanswered = session.pings_unanswered.saturating_add(1);
+            session.ping_due = now.monotonic + Duration::from_millis(u64::from(limits.ping_interval_ms));
+            self.send_control(now, key, &frame::ping_frame(&[]), io);
+        }
+        let Some(session) = self.sessions.at(index) else { return };
+        if heartbeat_ms > 0 && session.heartbeat_due <= now.monotonic {
+            let interval = Duration::from_millis(heartbeat_ms);
+            session.heartbeat_due = (session.heartbeat_due + interval).max(now.monotonic);
+            let (delivered, dropped) = (session.delivered, session.dropped);
+            let message = ServerMessage::Heartbeat { time: now.wall, delivered, dropped };
+            self.say(now, key, &message, Class::Passing, io);
+        }
+    }
+
+    /// Queues our close frame and stops serving the session.
+    pub(super) fn begin_close(&mut self, now: Now, key: SessionKey, reason: Disconnect, io: &mut impl Io) {
+        let Some(session) = self.sessions.by_key(key) else { return };
+        if session.state != State::Open {
+            return;
+        }
+        let Some(code) = reason.close_code() else { return self.forget(key, reason, io) };
+        self.abandon(key);
+        self.send_control(now, key, &frame::close_frame(code, &reason.text()), io);
+        let deadline = now.monotonic + self.config.close_timeout;
+        if let Some(session) = self.sessions.by_key(key) {
+            session.state = State::Closing { reason, deadline };
+        }
+    }
+
+    /// Takes a session out of its lanes and takes back the data that waits for it.
+    fn abandon(&mut self, key: SessionKey) {
+        self.leave_all(key);
+        self.sessions.withdraw(key, &mut self.stats, |_, _| {});
+    }
+
+    pub(super) fn leave_all(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.by_key(key) else { return };
+        session.stall = None;
+        for membership in std::mem::take(&mut session.memberships) {
+            self.take_out(key, membership);
+            self.lanes.remove_if_empty(membership.lane);
+        }
+    }
+
+    /// Disconnects when the outbox is empty, or lets it drain until the deadline.
+    fn finish(&mut self, key: SessionKey, reason: Disconnect, deadline: Duration, io: &mut impl Io) {
+        let Some(session) = self.sessions.by_key(key) else { return };
+        if session.outbox.is_none() {
+            self.forget(key, reason, io);
+        } else {
+            session.state = State::Finishing { reason, deadline };
+        }
+    }
+
+    /// A session's outbox has become empty.
+    pub(super) fn drained(&mut self, now: Now, key: SessionKey, io: &mut impl Io) {
+        let Some(session) = self.sessions.by_key(key) else { return };
+        match &session.state {
+            State::Finishing { reason, .. } => {
+                let reason = reason.clone();
+                self.forget(key, reason, io);
+            }
+            State::Open => self.recover(now, key, io),
+            State::Closing { .. } => {}
+        }
+    }
+
+    /// The end of a session.
+    pub(super) fn forget(&mut self, key: SessionKey, reason: Disconnect, io: &mut impl Io) {
+        self.leave_all(key);
+        if self.sessions.remove(key).is_some() {
+            io.disconnect(key, reason);
+        }
+    }
+
+    pub(super) fn send_control(&mut self, now: Now, key: SessionKey, frame: &[u8], io: &mut impl Io) {
+        if self.sessions.by_key(key).is_some() {
+            let mut out = Outgoing::new(frame, &[], Class::Urgent);
+            self.sessions.send(now, key.index, &mut out, &mut self.stats, io);
+        }
+    }
+}

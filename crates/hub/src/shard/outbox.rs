@@ -1,0 +1,179 @@
+//! What a session still has to be sent after its socket would have blocked.
+//!
+//! **Invariant:** a frame that has been begun is always finished; an urgent frame goes before every frame that has not
+//! been begun. Only data frames are ever withdrawn.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::Item;
+
+/// How a frame may be treated while it waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Pongs, acks, errors, close: goes before what has not been begun.
+    Urgent,
+    /// Snapshots and whatever must keep its place among data; never withdrawn.
+    Kept,
+    /// Live elements of mode `every`; withdrawn when the session falls behind, and then owed.
+    Owed,
+    /// Live elements of mode `latest`, and heartbeats; withdrawn without a debt.
+    Passing,
+}
+
+/// A frame that one or many outboxes hold.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) bytes: Box<[u8]>,
+    /// What elements it has; empty for anything but live data.
+    pub(crate) items: Box<[Item]>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    frame: Arc<Frame>,
+    class: Class,
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    queue: VecDeque<Waiting>,
+    /// How much of the first frame is out already.
+    begun: usize,
+    bytes: usize,
+    /// Of these, bytes of data frames: those that can be withdrawn.
+    data_bytes: usize,
+}
+
+impl Class {
+    const fn is_data(self) -> bool {
+        matches!(self, Self::Owed | Self::Passing)
+    }
+}
+
+impl Outbox {
+    /// Bytes still to go.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes of live data still to go.
+    pub(crate) fn data_bytes(&self) -> usize {
+        self.data_bytes
+    }
+
+    /// Bytes of everything else.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.bytes - self.data_bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Appends a frame of which `written` bytes are out. Only the first frame of an outbox can be begun.
+    pub(crate) fn push(&mut self, frame: Arc<Frame>, class: Class, written: usize) {
+        debug_assert!(written == 0 || self.queue.is_empty());
+        self.bytes += frame.bytes.len() - written;
+        if class.is_data() {
+            self.data_bytes += frame.bytes.len() - written;
+        }
+        if self.queue.is_empty() {
+            self.begun = written;
+        }
+        let waiting = Waiting { frame, class };
+        if class == Class::Urgent {
+            let begun = usize::from(self.begun > 0);
+            let urgent = self.queue.iter().skip(begun).take_while(|w| w.class == Class::Urgent).count();
+            self.queue.insert((begun + urgent).min(self.queue.len()), waiting);
+        } else {
+            self.queue.push_back(waiting);
+        }
+    }
+
+    /// The bytes to write next.
+    pub(crate) fn head(&self) -> Option<&[u8]> {
+        self.queue.front().map(|waiting| &waiting.frame.bytes[self.begun..])
+    }
+
+    /// Says that `written` of the head's bytes are out.
+    pub(crate) fn advance(&mut self, written: usize) {
+        let Some(head) = self.queue.front() else { return };
+        self.bytes -= written;
+        self.begun += written;
+        if head.class.is_data() {
+            self.data_bytes -= written;
+        }
+        if head.frame.bytes.len() == self.begun {
+            self.queue.pop_front();
+            self.begun = 0;
+        }
+    }
+
+    /// Takes out every data frame that has not been begun, calling `on` for each that has elements.
+    pub(crate) fn withdraw(&mut self, mut on: impl FnMut(Class, &[Item])) {
+        let mut position = 0;
+        let begun = usize::from(self.begun > 0);
+        let (bytes, data_bytes) = (&mut self.bytes, &mut self.data_bytes);
+        self.queue.retain(|waiting| {
+            let stays = position < begun || !waiting.class.is_data();
+            position += 1;
+            if !stays {
+                *bytes -= waiting.frame.bytes.len();
+                *data_bytes -= waiting.frame.bytes.len();
+                on(waiting.class, &waiting.frame.items);
+            }
+            stays
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::StreamKey;
+    use market::{Channel, InstrumentId};
+
+    fn frame(text: &str) -> Arc<Frame> {
+        let item = Item { key: StreamKey::new(InstrumentId(0), Channel::Trades), seq: 1 };
+        Arc::new(Frame { bytes: text.as_bytes().into(), items: [item].into() })
+    }
+
+    fn drain(outbox: &mut Outbox) -> String {
+        let mut text = String::new();
+        while let Some(head) = outbox.head() {
+            text.push_str(std::str::from_utf8(head).unwrap());
+            let len = head.len();
+            outbox.advance(len);
+        }
+        text
+    }
+
+    #[test]
+    fn urgent_frames_pass_data_but_never_split_a_frame() {
+        let mut outbox = Outbox::default();
+        outbox.push(frame("abcd"), Class::Owed, 2);
+        outbox.push(frame("EFGH"), Class::Owed, 0);
+        outbox.push(frame("1"), Class::Urgent, 0);
+        outbox.push(frame("k"), Class::Kept, 0);
+        outbox.push(frame("2"), Class::Urgent, 0);
+        assert_eq!(outbox.bytes(), 2 + 4 + 3);
+        assert_eq!(drain(&mut outbox), "cd12EFGHk");
+        assert_eq!((outbox.bytes(), outbox.is_empty()), (0, true));
+    }
+
+    #[test]
+    fn only_data_that_has_not_begun_is_withdrawn() {
+        let mut outbox = Outbox::default();
+        outbox.push(frame("abcd"), Class::Owed, 1);
+        outbox.push(frame("EF"), Class::Owed, 0);
+        outbox.push(frame("h"), Class::Passing, 0);
+        outbox.push(frame("s"), Class::Kept, 0);
+        let mut classes = Vec::new();
+        outbox.withdraw(|class, items| classes.push((class, items.len())));
+        assert_eq!(classes, [(Class::Owed, 1), (Class::Passing, 1)]);
+        assert_eq!(outbox.bytes(), 4);
+        assert_eq!(drain(&mut outbox), "bcds");
+    }
+}

@@ -1,0 +1,214 @@
+//! Sessions that do not keep up: withdrawal, the newest values once they have caught up, and the gap that says so.
+//!
+//! **Invariant:** what a stalled session is not sent is known exactly: for each stream the last number it was given is
+//! kept, and everything up to the newest value is declared in one gap.
+
+use rustc_hash::FxHashMap;
+use wire::{Gap, GapReason, Mode, NoticeCode, ServerMessage, SlowPolicy};
+
+use super::Shard;
+use super::command::Operation;
+use super::lane::Joiner;
+use super::outbox::Class;
+use super::session::{Outgoing, Place, Stall, State};
+use crate::{Disconnect, Io, Item, Now, Reply, Request, Run, SessionKey, StreamKey};
+
+impl Shard {
+    /// The outbox of a session is past its bound.
+    pub(super) fn overflow(&mut self, now: Now, key: SessionKey, io: &mut impl Io) {
+        let Some(session) = self.sessions.by_key(key) else { return };
+        if session.state != State::Open {
+            return;
+        }
+        match session.slow {
+            SlowPolicy::Disconnect => self.begin_close(now, key, Disconnect::SlowConsumer, io),
+            SlowPolicy::Conflate => {
+                self.stall(now, key, GapReason::Slow, io);
+            }
+        }
+    }
+
+    /// Stops serving a session from its lanes, takes back what waits for it, and notes what it has been given.
+    fn stall(&mut self, now: Now, key: SessionKey, reason: GapReason, io: &mut impl Io) {
+        let Some(session) = self.sessions.by_key(key) else { return };
+        if session.stall.is_some() {
+            return;
+        }
+        let mut stall = Box::new(Stall { reason, base: FxHashMap::default(), recovering: false });
+        self.sessions.withdraw(key, &mut self.stats, |_, items| stall.lower(items));
+        self.detach(key, &mut stall);
+        self.note_positions(key, &mut stall);
+        let Some(session) = self.sessions.by_key(key) else { return };
+        session.stall = Some(stall);
+        self.stats.stalls += 1;
+        if reason == GapReason::Slow {
+            let message = ServerMessage::Notice {
+                code: NoticeCode::Slow,
+                reconnect_after_ms: None,
+                message: "the client reads too slowly: values are left out until it has caught up, gaps say which",
+            };
+            self.say(now, key, &message, Class::Urgent, io);
+        }
+        // Where nothing waits (any more), no call of `writable` will come.
+        if self.sessions.by_key(key).is_some_and(|session| session.outbox.is_none()) {
+            self.recover(now, key, io);
+        }
+    }
+
+    /// Takes the session out of what its lanes do, though it goes on to belong to them.
+    fn detach(&mut self, key: SessionKey, stall: &mut Stall) {
+        let Some(session) = self.sessions.by_key(key) else { return };
+        for membership in session.memberships.clone() {
+            if membership.place == Place::Detached {
+                continue;
+            }
+            let owed = self.take_out(key, membership);
+            if let Some(lane) = self.lanes.lane_mut(membership.lane) {
+                lane.detached += 1;
+                if let Some(Joiner { skip_items, .. }) = owed {
+                    stall.lower(lane.pending.items.get(skip_items..).unwrap_or(&[]));
+                }
+            }
+            self.place(key.index, membership.lane, Place::Detached);
+        }
+        // A lane in mode `latest` may hold changes that were not flushed: those streams count as not given since before
+        // the change, which the newest element of the lane shows.
+        let Some(session) = self.sessions.by_key(key) else { return };
+        for membership in session.memberships.clone() {
+            let Some(lane) = self.lanes.lane(membership.lane) else { continue };
+            for key in lane.changed.order() {
+                if let Some(newest) = self.newest[lane.dialect.index()].get(key) {
+                    stall.lower(&[Item { key: *key, seq: newest.seq }]);
+                }
+            }
+        }
+    }
+
+    /// For every stream that nothing was taken back of, the session has been given all there was.
+    fn note_positions(&mut self, key: SessionKey, stall: &mut Stall) {
+        let Some(session) = self.sessions.by_key(key) else { return };
+        for membership in &session.memberships {
+            let Some(lane) = self.lanes.lane(membership.lane) else { continue };
+            for key in lane.selection.keys() {
+                stall.base.entry(key).or_insert(self.last_seq.get(key.index()).copied().unwrap_or(0));
+            }
+            for channel in lane.selection.stars().iter() {
+                for instrument in self.catalog.iter() {
+                    let key = StreamKey::new(instrument.id, channel);
+                    if !lane.selection.excepts(key) {
+                        stall.base.entry(key).or_insert(self.last_seq.get(key.index()).copied().unwrap_or(0));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The outbox of a session is empty again: if it was stalled, asks for the newest values.
+    pub(super) fn recover(&mut self, _now: Now, key: SessionKey, io: &mut impl Io) {
+        let Some(session) = self.sessions.by_key(key) else { return };
+        let dialect = session.dialect;
+        let Some(stall) = &mut session.stall else { return };
+        if std::mem::replace(&mut stall.recovering, true) {
+            return;
+        }
+        let mut keys: Vec<StreamKey> = Vec::new();
+        let mut stars = market::ChannelSet::EMPTY;
+        for membership in &session.memberships {
+            if let Some(lane) = self.lanes.lane(membership.lane) {
+                keys.extend(lane.selection.keys());
+                stars = stars.union(lane.selection.stars());
+            }
+        }
+        keys.sort_unstable();
+        self.in_flight.push_back((key, Operation::Recover));
+        io.request(Request { dialect, keys, stars, snapshot: true, since: None, subscribes: false });
+    }
+
+    /// The newest values have come: declares what is missing, sends them, and lets the session rejoin its lanes.
+    pub(super) fn rejoin(&mut self, now: Now, key: SessionKey, reply: &Reply, io: &mut impl Io) {
+        let Some(session) = self.sessions.by_key(key) else { return };
+        if session.state != State::Open {
+            return;
+        }
+        let Some(stall) = session.stall.take() else { return };
+        let memberships = std::mem::take(&mut session.memberships);
+        let dialect = session.dialect;
+        let mut run = Run::default();
+        let mut gaps = 0;
+        let mut dropped = 0;
+        for (index, item) in reply.snapshot.items().iter().enumerate() {
+            let element = reply.snapshot.element(index);
+            let holds = |membership: &super::session::Membership| {
+                let lane = self.lanes.lane(membership.lane)?;
+                lane.selection.covers(item.key).then_some(lane.mode)
+            };
+            let Some(mode) = memberships.iter().find_map(holds) else { continue };
+            let base = stall.base.get(&item.key).copied().unwrap_or(0);
+            if item.seq <= base {
+                continue;
+            }
+            if run.bytes.len() + element.len() > self.config.frame_bytes_max {
+                self.send_recovered(now, key, &mut run, &mut gaps, io);
+            }
+            if mode == Mode::Every && item.seq - 1 > base {
+                let gap =
+                    Gap { channel: item.key.channel(), from_seq: base + 1, to_seq: item.seq - 1, reason: stall.reason };
+                if let Some(instrument) = self.catalog.get(item.key.instrument()) {
+                    wire::encode_gap(dialect, instrument, now.wall, gap, &mut run.bytes);
+                    gaps += 1;
+                    dropped += item.seq - 1 - base;
+                }
+            }
+            run.push(item.key, item.seq, element);
+        }
+        self.send_recovered(now, key, &mut run, &mut gaps, io);
+        if let Some(session) = self.sessions.by_key(key) {
+            session.dropped += dropped;
+        }
+        match stall.reason {
+            GapReason::Slow => self.stats.dropped_slow += dropped,
+            _ => self.stats.dropped_conflated += dropped,
+        }
+        for membership in memberships {
+            if let Some(lane) = self.lanes.lane_mut(membership.lane) {
+                lane.detached -= 1;
+            }
+            self.join(key, membership.lane);
+        }
+    }
+
+    fn send_recovered(&mut self, now: Now, key: SessionKey, run: &mut Run, gaps: &mut usize, io: &mut impl Io) {
+        if !run.is_empty()
+            && let Some(session) = self.sessions.by_key(key)
+        {
+            let count = run.items.len() + *gaps;
+            let frame = self.frames.data(session.dialect, wire::FrameKind::Live, now.wall, count, &run.bytes);
+            // Kept: a gap that has been counted must reach the client.
+            let mut out = Outgoing::new(frame, &run.items, Class::Kept);
+            self.sessions.send(now, key.index, &mut out, &mut self.stats, io);
+            self.stats.gaps += *gaps as u64;
+        }
+        run.clear();
+        *gaps = 0;
+    }
+
+    /// Batches were left out: every session is as if stalled, and asks for the newest values at once.
+    pub(super) fn lagged(&mut self, now: Now, io: &mut impl Io) {
+        self.stats.lags += 1;
+        self.flush_all(now, io);
+        self.settle(now, io);
+        for key in self.sessions.keys().collect::<Vec<_>>() {
+            self.stall(now, key, GapReason::Conflated, io);
+        }
+    }
+}
+
+impl Stall {
+    /// The session was not given these after all.
+    fn lower(&mut self, items: &[Item]) {
+        for item in items {
+            let base = self.base.entry(item.key).or_insert(item.seq - 1);
+            *base = (*base).min(item.seq - 1);
+        }
+    }
+}
