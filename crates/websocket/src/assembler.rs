@@ -23,7 +23,7 @@ use crate::{frame::OpCode, header::Position, reader::Violation};
 /// tungstenite reads at most this much at a time and clears as much before each read, so that a large value makes small
 /// fragments dear, and a small one large fragments.
 const READ_CHUNK_BYTES: usize = 4096;
-/// A fragment's header is written with a 64-bit length and a mask, whatever its size: one case less.
+/// A fragment's header is written masked and with a 64-bit length, whatever its size: one case less.
 const FRAGMENT_HEADER_BYTES: usize = 14;
 
 /// One message in the making.
@@ -55,7 +55,7 @@ impl Assembler {
         self.begun = true;
         let mut header = [0; FRAGMENT_HEADER_BYTES];
         header[0] = opcode as u8 | if position == Position::Last { 0x80 } else { 0 };
-        header[1] = 0x80 | 127;
+        header[1] = 0xFF;
         header[2..10].copy_from_slice(&(payload.len() as u64).to_be_bytes());
         header[10..].copy_from_slice(&mask);
         match self.context.read(&mut Fragment { header: &header, payload }) {
