@@ -1,0 +1,121 @@
+//! The accept loop and the HTTP side of a connection.
+//!
+//! **Invariant:** a client that sends slowly, or nothing, holds a connection for `handshake_timeout` and no longer, and the
+//! head of a request for no more than [`HEAD_BYTES_MAX`].
+//!
+//! axum's own `serve` hides the socket from an upgrade, so the loop is written out.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use http::HeaderValue;
+use http::header::{HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics::Gauge;
+use tokio::net::{TcpListener, TcpStream};
+use tower::ServiceExt as _;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::trace::TraceLayer;
+
+use crate::metrics as names;
+use crate::state::Shared;
+use crate::upgrade::{OriginPolicy, Peer, UpgradeState};
+use crate::{assets, rest, upgrade};
+
+/// The longest head of a request; a browser with many cookies stays below.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// The most headers in it.
+const HEADERS_MAX: usize = 64;
+/// Nothing here takes a body worth speaking of.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+/// How long to wait after a failed accept. Running out of descriptors would otherwise be a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// All routes.
+pub(crate) fn router(shared: &Arc<Shared>, origins: OriginPolicy) -> Router {
+    let upgrades = UpgradeState { shared: Arc::clone(shared), origins: Arc::new(origins) };
+    let header =
+        |name: HeaderName, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
+    Router::new()
+        .route("/ws", axum::routing::any(upgrade::upgrade).with_state(upgrades))
+        .route("/api/v1/instruments", get(rest::instruments))
+        .route("/api/v1/snapshot", get(rest::snapshot))
+        .route("/api/{*rest}", axum::routing::any(rest::unknown_endpoint))
+        .route("/healthz", get(rest::healthz))
+        .route("/readyz", get(rest::readyz))
+        .route("/metrics", get(rest::metrics))
+        .fallback(get(assets::serve))
+        .with_state(Arc::clone(shared))
+        .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
+        .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(header(REFERRER_POLICY, "no-referrer"))
+        .layer(header(X_FRAME_OPTIONS, "DENY"))
+        .layer(TraceLayer::new_for_http())
+}
+
+/// Accepts connections for as long as it is polled. Cancel safe: a connection that was accepted has its own task.
+pub(crate) async fn accept(listener: TcpListener, router: Router, shared: Arc<Shared>) -> Infallible {
+    let accepted = shared.metrics.counter(names::CONNECTIONS_ACCEPTED);
+    let errors = shared.metrics.counter(names::ACCEPT_ERRORS);
+    let open = shared.metrics.gauge(names::CONNECTIONS);
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                accepted.increment(1);
+                let served = serve(stream, peer, router.clone(), shared.config.handshake_timeout);
+                let held = Held::new(open.clone());
+                tokio::spawn(async move {
+                    served.await;
+                    drop(held);
+                });
+            }
+            Err(error) => {
+                errors.increment(1);
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, peer: SocketAddr, router: Router, timeout: Duration) {
+    // Frames are gathered by the lanes; what is written is meant to leave.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "the connection was lost at once");
+        return;
+    }
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer.ip()));
+        router.clone().oneshot(request)
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(timeout).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await {
+        // Also what a client sees that was too slow or sent no HTTP: hyper has answered where it could.
+        tracing::debug!(%error, %peer, "a connection ended with an error");
+    }
+}
+
+/// Counts a connection as open for as long as it lives, also when its task is cancelled.
+struct Held(Gauge);
+
+impl Held {
+    fn new(gauge: Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}

@@ -1,0 +1,81 @@
+//! How a gateway is set up.
+//!
+//! **Invariant:** every bound that protects the server is here or derived from something here; 0 switches a limit off
+//! where a field says so.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// The configuration of a gateway.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen; port 0 takes any free one
+    pub listen: SocketAddr,
+    /// How many shards, at least 1; each is a thread
+    pub shards: usize,
+    /// How long a shard may hold ticks back to send fuller frames; 0 sends as soon as the queue is drained
+    pub flush_interval: Duration,
+    /// Whether the feed waits until a client's first subscribe has been applied
+    pub start_on_first_subscriber: bool,
+    /// WebSocket connections at the same time from one address; 0 = no limit
+    pub connections_per_ip: u32,
+    /// New WebSocket connections per second from one address; 0 = no limit
+    pub new_connections_per_ip_per_s: u32,
+    /// WebSocket connections in all; 0 = no limit
+    pub connections_max: u32,
+    /// The limits of a session
+    pub limits: wire::Limits,
+    /// How often a session gets a heartbeat, in milliseconds
+    pub heartbeat_ms: u64,
+    /// How long a client may take for the head of a request
+    pub handshake_timeout: Duration,
+    /// Over how long a drain is spread
+    pub drain: Duration,
+    /// Origins of web pages that may connect, such as `https://desk.example`; `*` is any. When empty, pages served by this
+    /// server itself, and on a loopback address all.
+    pub origins: Vec<String>,
+    /// The memory for what resuming clients may have missed, in bytes
+    pub replay_bytes_max: usize,
+    /// What may wait for one shard before its clients are told that it fell behind, in bytes
+    pub shard_queue_bytes_max: usize,
+    /// For everything that is drawn by lot, such as session names and jitter
+    pub seed: u64,
+}
+
+impl Config {
+    /// The default of [`Config::connections_per_ip`] on addresses other than loopback.
+    pub const CONNECTIONS_PER_IP: u32 = 64;
+    /// The default of [`Config::new_connections_per_ip_per_s`] on addresses other than loopback.
+    pub const NEW_CONNECTIONS_PER_IP_PER_S: u32 = 20;
+
+    /// The defaults for a server that listens on `listen`: limits per address are off on loopback, where all clients
+    /// share one.
+    pub fn new(listen: SocketAddr) -> Self {
+        let public = |limit| if listen.ip().is_loopback() { 0 } else { limit };
+        Self {
+            listen,
+            shards: std::thread::available_parallelism().map_or(1, usize::from),
+            flush_interval: hub::ShardConfig::default().flush_interval,
+            start_on_first_subscriber: false,
+            connections_per_ip: public(Self::CONNECTIONS_PER_IP),
+            new_connections_per_ip_per_s: public(Self::NEW_CONNECTIONS_PER_IP_PER_S),
+            connections_max: 0,
+            limits: wire::Limits::default(),
+            heartbeat_ms: hub::ShardConfig::default().heartbeat_ms,
+            handshake_timeout: Duration::from_secs(5),
+            drain: Duration::from_secs(5),
+            origins: Vec::new(),
+            replay_bytes_max: hub::SequencerConfig::default().replay_bytes_max,
+            // A batch is encoded once and shared by all shards. 32 MiB are about 600,000 elements, half a minute of a busy
+            // market: a shard that is that far behind will not catch up by waiting.
+            shard_queue_bytes_max: 32 << 20,
+            seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0),
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::new(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080))
+    }
+}

@@ -1,0 +1,227 @@
+//! Puts the parts together, runs them, and takes them down in order.
+//!
+//! **Invariant:** when [`Gateway::run`] returns, every thread it started has ended.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use feed::{Feed, FeedError};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::runtime;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::oneshot;
+use websocket::origin::OriginList;
+
+use crate::metrics::Metrics;
+use crate::sequencer::SequencerLoop;
+use crate::shard::{self, Order};
+use crate::state::Shared;
+use crate::upgrade::OriginPolicy;
+use crate::{Config, GatewayError, Outcome, accept};
+
+/// How to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Let nobody new in, tell the sessions, close them over the configured time
+    Drain,
+    /// Close all sessions at once
+    Now,
+}
+
+/// A gateway that has its address.
+#[derive(Debug)]
+pub struct Gateway {
+    config: Config,
+    listener: std::net::TcpListener,
+    local_addr: SocketAddr,
+    metrics: Metrics,
+    origins: OriginPolicy,
+}
+
+/// Connections that may wait to be accepted: a restart under thousands of clients fills this within milliseconds. The
+/// kernel cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// How often histograms are folded and addresses forgotten.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Gateway {
+    /// Checks the configuration and takes the address. Clients that connect wait until [`Gateway::run`].
+    ///
+    /// # Errors
+    /// [`GatewayError`] when the address cannot be had or an origin is none.
+    pub fn bind(config: Config) -> Result<Self, GatewayError> {
+        let origins = match config.origins[..] {
+            [] if config.listen.ip().is_loopback() => OriginPolicy::Any,
+            [] => OriginPolicy::SameHost,
+            _ => OriginPolicy::Listed(OriginList::parse(&config.origins)?),
+        };
+        let metrics = Metrics::new().map_err(GatewayError::Metrics)?;
+        let bind_error = |source| GatewayError::Bind { address: config.listen, source };
+        let listener = listen(config.listen).map_err(bind_error)?;
+        let local_addr = listener.local_addr().map_err(bind_error)?;
+        Ok(Self { config, listener, local_addr, metrics, origins })
+    }
+
+    /// The address it listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Serves until it is stopped or the feed breaks; blocks this thread. A second word on `stop` ends a drain at once.
+    /// When `stop` is closed without a word, it serves on.
+    ///
+    /// # Errors
+    /// [`GatewayError`] when a thread or a reactor cannot be had.
+    pub fn run(self, feed: Box<dyn Feed>, stop: UnboundedReceiver<Stop>) -> Result<Outcome, GatewayError> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|source| GatewayError::Start { what: "the accept loop", source })?;
+        let shared = Arc::new(Shared::new(self.config, self.metrics));
+        let (failed, failure) = oneshot::channel();
+        let sequencer = SequencerLoop::new(Arc::clone(&shared), feed, failed);
+        let (ended, ends) = mpsc::unbounded_channel();
+        let mut threads = Threads { shared: Arc::clone(&shared), joined: Vec::new() };
+        let end = End(ended.clone());
+        threads.start("sequencer".to_owned(), move || {
+            let _end = end;
+            sequencer.run();
+        })?;
+        for index in 0..shared.shards.len() {
+            threads.start_shard(index, End(ended.clone()))?;
+        }
+        drop(ended);
+        let outcome = runtime.block_on(async {
+            let listener = TcpListener::from_std(self.listener)
+                .map_err(|source| GatewayError::Start { what: "the accept loop", source })?;
+            let router = accept::router(&shared, self.origins);
+            tokio::spawn(accept::accept(listener, router, Arc::clone(&shared)));
+            tokio::spawn(keep_up(Arc::clone(&shared)));
+            supervise(&shared, stop, failure, ends).await
+        });
+        // Connections that only speak HTTP end with their tasks.
+        drop(runtime);
+        drop(threads);
+        outcome
+    }
+}
+
+/// Waits for the end and brings it about: from the first word to stop until the last shard has ended.
+async fn supervise(
+    shared: &Shared,
+    mut stop: UnboundedReceiver<Stop>,
+    mut failure: oneshot::Receiver<FeedError>,
+    mut ends: UnboundedReceiver<()>,
+) -> Result<Outcome, GatewayError> {
+    let mut outcome = Outcome::Stopped;
+    let mut feed_watched = true;
+    let mut draining = false;
+    let mut shards_left = shared.shards.len();
+    loop {
+        // Every branch waits for a channel, which loses nothing when another branch wins. The order is that of urgency,
+        // only so that a stop in the same moment as a failure counts as a stop.
+        tokio::select! {
+            biased;
+            Some(word) = stop.recv() => {
+                shared.begin_draining();
+                let order = match word {
+                    Stop::Drain if !draining => Order::Drain(shared.config.drain),
+                    Stop::Drain | Stop::Now => Order::ShutDown,
+                };
+                draining = true;
+                tracing::info!(?order, "stopping");
+                shared.shards.iter().for_each(|shard| shard.order(order));
+            }
+            failed = &mut failure, if feed_watched => {
+                feed_watched = false;
+                if let Ok(error) = failed {
+                    outcome = Outcome::FeedFailed(error);
+                    shared.begin_draining();
+                    if !draining {
+                        draining = true;
+                        shared.shards.iter().for_each(|shard| shard.order(Order::Drain(shared.config.drain)));
+                    }
+                }
+            }
+            _ = ends.recv() => {
+                if !draining {
+                    return Err(GatewayError::ThreadDied);
+                }
+                // The sequencer goes on until the shards have ended, so these are shards.
+                shards_left -= 1;
+                if shards_left == 0 {
+                    return Ok(outcome);
+                }
+            }
+        }
+    }
+}
+
+async fn keep_up(shared: Arc<Shared>) {
+    let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
+    loop {
+        interval.tick().await;
+        shared.metrics.upkeep();
+        shared.admission.sweep(shared.clock.now().monotonic);
+    }
+}
+
+/// Tells the supervisor that a thread has come to its end, also by a panic.
+struct End(mpsc::UnboundedSender<()>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // The supervisor may have gone first.
+        let _ = self.0.send(());
+    }
+}
+
+/// The threads of a gateway; dropping them ends them.
+struct Threads {
+    shared: Arc<Shared>,
+    joined: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    fn start(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), GatewayError> {
+        let thread = std::thread::Builder::new().name(name).spawn(run);
+        self.joined.push(thread.map_err(|source| GatewayError::Start { what: "a thread", source })?);
+        Ok(())
+    }
+
+    fn start_shard(&mut self, index: usize, end: End) -> Result<(), GatewayError> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|source| GatewayError::Start { what: "a shard", source })?;
+        let shared = Arc::clone(&self.shared);
+        self.start(format!("shard-{index}"), move || {
+            let _end = end;
+            runtime.block_on(shard::run(shared, index));
+        })
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.shared.shards.iter().for_each(|shard| shard.order(Order::ShutDown));
+        self.shared.sequencer.stop();
+        for thread in self.joined.drain(..) {
+            if thread.join().is_err() {
+                // The panic itself was printed by its thread.
+                tracing::error!("a thread of the gateway has panicked");
+            }
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of an earlier run that linger in TIME_WAIT do not hold the port; another listener still does.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}

@@ -1,0 +1,183 @@
+//! The names of all metrics, what they mean, and the handles through which they are written.
+//!
+//! **Invariant:** no label has values that grow with clients or symbols; each label's values are a closed list.
+//!
+//! A gateway owns its recorder instead of the process-wide one, so several can run in one process.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+/// What kind of number a metric is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// Only grows
+    Counter,
+    /// What is there now
+    Gauge,
+    /// A distribution with these upper bounds
+    Histogram(&'static [f64]),
+}
+
+/// A metric, as it is documented.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Its name
+    pub name: &'static str,
+    /// What kind of number it is
+    pub kind: Kind,
+    /// What it means
+    pub description: &'static str,
+}
+
+macro_rules! catalogue {
+    ($($constant:ident = $name:literal, $kind:expr, $description:literal;)*) => {
+        $(
+            #[doc = $description]
+            pub const $constant: &str = $name;
+        )*
+        /// All metrics.
+        pub const ALL: &[Metric] = &[$(Metric { name: $name, kind: $kind, description: $description }),*];
+    };
+}
+
+const SECONDS: Kind = Kind::Histogram(&[
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+]);
+const COUNTS: Kind = Kind::Histogram(&[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 1e5]);
+const BYTES: Kind = Kind::Histogram(&[64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0]);
+
+catalogue! {
+    CONNECTIONS_ACCEPTED = "tickerplant_connections_accepted_total", Kind::Counter, "TCP connections accepted";
+    CONNECTIONS = "tickerplant_connections", Kind::Gauge, "TCP connections open on the HTTP side, before or without an upgrade";
+    ACCEPT_ERRORS = "tickerplant_accept_errors_total", Kind::Counter, "Failures to accept, such as running out of descriptors";
+    UPGRADES_REFUSED = "tickerplant_upgrades_refused_total", Kind::Counter, "WebSocket upgrades refused, by `reason`";
+    SESSIONS = "tickerplant_sessions", Kind::Gauge, "Sessions open";
+    SESSIONS_OPENED = "tickerplant_sessions_opened_total", Kind::Counter, "Sessions opened";
+    DISCONNECTS = "tickerplant_disconnects_total", Kind::Counter, "Sessions ended, by `reason`";
+    DELIVERIES = "tickerplant_deliveries_total", Kind::Counter, "Elements given to sessions, without snapshots and gaps";
+    SNAPSHOT_ELEMENTS = "tickerplant_snapshot_elements_total", Kind::Counter, "Elements of snapshots given to sessions";
+    GAPS = "tickerplant_gaps_total", Kind::Counter, "Gap elements given to sessions";
+    DROPS = "tickerplant_drops_total", Kind::Counter, "Elements owed in mode `every` and not delivered, by `reason`";
+    WITHDRAWN = "tickerplant_withdrawn_total", Kind::Counter, "Elements withdrawn from outboxes; gaps or newer values followed";
+    STALLS = "tickerplant_stalls_total", Kind::Counter, "Times that a session's outbox went past its bound";
+    FRAMES = "tickerplant_frames_total", Kind::Counter, "WebSocket frames begun, control messages included";
+    BYTES_SENT = "tickerplant_sent_bytes_total", Kind::Counter, "Bytes of those frames";
+    BYTES_RECEIVED = "tickerplant_received_bytes_total", Kind::Counter, "Bytes read from sessions";
+    COMMANDS = "tickerplant_commands_total", Kind::Counter, "Commands received, refused ones included";
+    COMMAND_ERRORS = "tickerplant_command_errors_total", Kind::Counter, "Commands answered with an error";
+    COMMANDS_RATE_LIMITED = "tickerplant_commands_rate_limited_total", Kind::Counter, "Commands refused by the rate limit";
+    LANES = "tickerplant_lanes", Kind::Gauge, "Lanes: groups of sessions that are sent the same";
+    OUTBOX_BYTES = "tickerplant_outbox_bytes", Kind::Gauge, "Bytes waiting for slow sessions, shared ones counted for each";
+    LANE_MEMBERS = "tickerplant_lane_members", COUNTS, "Sessions that one frame went to (one frame in 16 is observed)";
+    FLUSH_ELEMENTS = "tickerplant_flush_elements", COUNTS, "Elements in one frame (one frame in 16 is observed)";
+    FLUSH_BYTES = "tickerplant_flush_bytes", BYTES, "Bytes of one frame (one frame in 16 is observed)";
+    FEED_TICKS = "tickerplant_feed_ticks_total", Kind::Counter, "Ticks sequenced, derived ones included";
+    FEED_TICKS_REFUSED = "tickerplant_feed_ticks_refused_total", Kind::Counter, "Ticks of instruments that the feed had not announced";
+    FEED_BAD_RECORDS = "tickerplant_feed_bad_records_total", Kind::Counter, "Records of a recording that were skipped as bad";
+    FEED_ERRORS = "tickerplant_feed_errors_total", Kind::Counter, "Feeds that broke";
+    FEED_LATENESS = "tickerplant_feed_lateness_seconds", SECONDS, "From the instant at which the feed's next tick was due to the poll that took it";
+    FEED_TO_FLUSH = "tickerplant_feed_to_flush_seconds", SECONDS, "From the poll that took a batch's oldest tick until a shard had flushed it";
+    SHARD_LAGS = "tickerplant_shard_lags_total", Kind::Counter, "Times that the queue to a shard overflowed";
+}
+
+/// The recorder of one gateway.
+pub(crate) struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    /// Handles of counters with a label, by name and value; the values are closed lists, which bounds it.
+    labelled: Mutex<HashMap<(&'static str, &'static str), Counter>>,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+const METADATA: Metadata<'static> = Metadata::new("gateway", Level::INFO, Some("gateway"));
+
+impl Metrics {
+    /// A recorder that knows all metrics.
+    ///
+    /// # Errors
+    /// [`BuildError`] when a histogram of [`ALL`] has no bounds.
+    pub(crate) fn new() -> Result<Self, BuildError> {
+        let mut builder = PrometheusBuilder::new();
+        for metric in ALL {
+            if let Kind::Histogram(bounds) = metric.kind {
+                builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), bounds)?;
+            }
+        }
+        let recorder = builder.build_recorder();
+        for Metric { name, kind, description } in ALL.iter().copied() {
+            let (name, description) = (KeyName::from_const_str(name), SharedString::const_str(description));
+            let unit: Option<Unit> = None;
+            match kind {
+                Kind::Counter => recorder.describe_counter(name, unit, description),
+                Kind::Gauge => recorder.describe_gauge(name, unit, description),
+                Kind::Histogram(_) => recorder.describe_histogram(name, unit, description),
+            }
+        }
+        Ok(Self { handle: recorder.handle(), recorder, labelled: Mutex::default() })
+    }
+
+    pub(crate) fn counter(&self, name: &'static str) -> Counter {
+        self.recorder.register_counter(&Key::from_static_name(name), &METADATA)
+    }
+
+    pub(crate) fn gauge(&self, name: &'static str) -> Gauge {
+        self.recorder.register_gauge(&Key::from_static_name(name), &METADATA)
+    }
+
+    pub(crate) fn histogram(&self, name: &'static str) -> Histogram {
+        self.recorder.register_histogram(&Key::from_static_name(name), &METADATA)
+    }
+
+    /// The counter `name` with the label `reason`.
+    pub(crate) fn reason(&self, name: &'static str, reason: &'static str) -> Counter {
+        let mut labelled = self.labelled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let register = || {
+            let label = Label::from_static_parts("reason", reason);
+            self.recorder.register_counter(&Key::from_parts(name, vec![label]), &METADATA)
+        };
+        labelled.entry((name, reason)).or_insert_with(register).clone()
+    }
+
+    /// The text that a scrape gets.
+    pub(crate) fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Folds what histograms have gathered; without it they would grow between scrapes. To be called about once a second.
+    pub(crate) fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_every_metric_is_described() {
+        for (index, metric) in ALL.iter().enumerate() {
+            assert!(!metric.description.is_empty());
+            assert!(ALL[..index].iter().all(|other| other.name != metric.name), "{}", metric.name);
+            assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn rendering_has_help_and_buckets() {
+        let metrics = Metrics::new().unwrap();
+        metrics.reason(DISCONNECTS, "lost").increment(2);
+        metrics.histogram(FEED_TO_FLUSH).record(0.003);
+        let text = metrics.render();
+        assert!(text.contains("# HELP tickerplant_disconnects_total Sessions ended"), "{text}");
+        assert!(text.contains("tickerplant_disconnects_total{reason=\"lost\"} 2"), "{text}");
+        assert!(text.contains("tickerplant_feed_to_flush_seconds_bucket{le=\"0.005\"} 1"), "{text}");
+    }
+}

@@ -1,0 +1,316 @@
+//! The sequencer's thread: polls the feed, answers shards and the REST side, and hands everything on.
+//!
+//! **Invariant:** it never waits for a shard or a client. A feed that paces itself is polled when it is due; only a feed
+//! without a pace is made to wait for room in the shards' queues.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::Duration;
+
+use feed::{Feed, FeedError, Progress};
+use hub::{FeedOutcome, Request, Sequencer, SequencerStats, SnapshotElement, Upstream};
+use market::{InstrumentId, Tick, Timestamp};
+use metrics::{Counter, Histogram};
+use tokio::sync::oneshot;
+
+use crate::metrics as names;
+use crate::shard::Pushed;
+use crate::state::Shared;
+
+/// Ticks per poll. Large enough that a full poll costs far more than what is done once per poll, small enough that a
+/// request waits no longer than the few milliseconds which these take.
+const TICKS_PER_POLL: usize = 4096;
+
+/// Requests that may wait before shards stop reading from their sockets, see [`SequencerHandle::busy`].
+const REQUESTS_WAITING_MAX: usize = 4096;
+
+/// How long to sleep when there is nothing to wait for but to be woken; only a bound, to be safe.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// What others ask of the sequencer.
+#[derive(Debug)]
+enum Question {
+    Request { shard: usize, request: Request },
+    Snapshot { instruments: Vec<InstrumentId>, answer: oneshot::Sender<Vec<SnapshotElement>> },
+}
+
+/// How others reach the sequencer.
+#[derive(Debug, Default)]
+pub(crate) struct SequencerHandle {
+    questions: Mutex<VecDeque<Question>>,
+    waiting: AtomicUsize,
+    stopped: AtomicBool,
+    throttled: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl SequencerHandle {
+    /// Hands over a request of a shard; the reply comes through the shard's queue.
+    pub(crate) fn request(&self, shard: usize, request: Request) {
+        self.ask(Question::Request { shard, request });
+    }
+
+    /// The last values of those instruments; none when the sequencer has stopped.
+    pub(crate) async fn snapshot(&self, instruments: Vec<InstrumentId>) -> Option<Vec<SnapshotElement>> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Question::Snapshot { instruments, answer });
+        answered.await.ok()
+    }
+
+    /// Whether so many requests wait that no more should be read from sockets. That bounds the queue: what is past it are
+    /// the commands of one turn of each shard.
+    pub(crate) fn busy(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > REQUESTS_WAITING_MAX
+    }
+
+    /// Says that a shard has worked something off, in case the feed waits for that.
+    pub(crate) fn room(&self) {
+        if self.throttled.swap(false, Ordering::AcqRel) {
+            self.wake();
+        }
+    }
+
+    /// Ends the thread.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn ask(&self, question: Question) {
+        if self.stopped.load(Ordering::Acquire) {
+            return;
+        }
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner).push_back(question);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // Before the thread is there it cannot sleep either.
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+/// Where the feed stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The first subscribe has not been applied.
+    Waiting,
+    /// It is polled at that instant.
+    Due(Timestamp),
+    /// It is polled as soon as there is room.
+    AlwaysDue,
+    Over,
+}
+
+/// The thread's own state.
+pub(crate) struct SequencerLoop {
+    shared: Arc<Shared>,
+    sequencer: Sequencer,
+    feed: Box<dyn Feed>,
+    state: State,
+    /// Whether the feed has ever said when its next tick is due.
+    paced: bool,
+    instruments: usize,
+    ticks: Vec<Tick>,
+    questions: VecDeque<Question>,
+    failed: Option<oneshot::Sender<FeedError>>,
+    exporter: Exporter,
+}
+
+impl SequencerLoop {
+    /// Takes in the feed's instruments, so that the shards' queues begin with the catalog. A feed that breaks is reported
+    /// through `failed`.
+    pub(crate) fn new(shared: Arc<Shared>, feed: Box<dyn Feed>, failed: oneshot::Sender<FeedError>) -> Self {
+        let sequencer = Sequencer::new(hub::SequencerConfig {
+            epoch: shared.epoch.clone(),
+            replay_bytes_max: shared.config.replay_bytes_max,
+        });
+        let mut this = Self {
+            exporter: Exporter::new(&shared),
+            shared,
+            sequencer,
+            feed,
+            state: State::Waiting,
+            paced: false,
+            instruments: 0,
+            ticks: Vec::new(),
+            questions: VecDeque::new(),
+            failed: Some(failed),
+        };
+        this.add_instruments();
+        this
+    }
+
+    /// Runs until [`SequencerHandle::stop`].
+    pub(crate) fn run(mut self) {
+        let handle = &Arc::clone(&self.shared).sequencer;
+        let _ = handle.thread.set(std::thread::current());
+        while !handle.stopped.load(Ordering::Acquire) {
+            self.answer(handle);
+            self.poll_if_due();
+            self.exporter.export(self.shared.clock.now().monotonic, self.sequencer.stats(), self.feed.bad_records());
+            let pause = self.pause(handle);
+            if !pause.is_zero() {
+                // An `unpark` since the checks above makes this return at once, so no wake-up is lost.
+                std::thread::park_timeout(pause);
+            }
+        }
+        // Whoever still waits for an answer learns that there will be none.
+        handle.questions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn answer(&mut self, handle: &SequencerHandle) {
+        std::mem::swap(&mut self.questions, &mut handle.questions.lock().unwrap_or_else(PoisonError::into_inner));
+        for question in self.questions.drain(..) {
+            handle.waiting.fetch_sub(1, Ordering::Relaxed);
+            match question {
+                Question::Request { shard, request } => {
+                    let reply = self.sequencer.serve(&request);
+                    let taken = self.shared.clock.now().monotonic;
+                    if let Some(shard) = self.shared.shards.get(shard) {
+                        shard.push(reply, taken);
+                    }
+                }
+                Question::Snapshot { instruments, answer } => {
+                    // The asker may have gone.
+                    let _ = answer.send(self.sequencer.snapshot(&instruments));
+                }
+            }
+        }
+    }
+
+    fn poll_if_due(&mut self) {
+        let now = self.shared.clock.now();
+        let due = match self.state {
+            State::Waiting => {
+                if self.shared.config.start_on_first_subscriber && !self.sequencer.subscribed() {
+                    return;
+                }
+                self.feed.start(now.wall);
+                now.wall
+            }
+            State::Due(due) if due <= now.wall => due,
+            State::AlwaysDue if self.paced || self.has_room() => now.wall,
+            State::Due(_) | State::AlwaysDue | State::Over => return,
+        };
+        let progress = self.feed.poll(now.wall, TICKS_PER_POLL, &mut self.ticks);
+        self.add_instruments();
+        if !self.ticks.is_empty() {
+            if self.paced {
+                self.exporter.lateness.record(now.wall.since(due));
+            }
+            let batch = self.sequencer.ingest(&self.ticks);
+            self.ticks.clear();
+            if let Some(batch) = batch {
+                self.broadcast(&batch, now.monotonic);
+            }
+        }
+        self.state = match progress {
+            Ok(Progress::Ready) => State::AlwaysDue,
+            Ok(Progress::Idle { until }) => {
+                self.paced = true;
+                State::Due(until)
+            }
+            Ok(Progress::Ended) => {
+                tracing::info!("the feed has ended; its last values are still served");
+                self.end(FeedOutcome::Ended)
+            }
+            Err(error) => {
+                tracing::error!(%error, "the feed failed");
+                self.exporter.errors.increment(1);
+                let state = self.end(FeedOutcome::Failed);
+                if let Some(failed) = self.failed.take() {
+                    let _ = failed.send(error);
+                }
+                state
+            }
+        };
+    }
+
+    fn end(&mut self, outcome: FeedOutcome) -> State {
+        let upstream = self.sequencer.ended(outcome);
+        self.broadcast(&upstream, self.shared.clock.now().monotonic);
+        State::Over
+    }
+
+    /// How long there is nothing to do, if nobody asks anything.
+    fn pause(&self, handle: &SequencerHandle) -> Duration {
+        if !handle.questions.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            return Duration::ZERO;
+        }
+        match self.state {
+            State::Waiting | State::Over => IDLE,
+            State::Due(due) => due.since(self.shared.clock.now().wall).min(IDLE),
+            State::AlwaysDue if self.paced => Duration::ZERO,
+            State::AlwaysDue => {
+                handle.throttled.store(true, Ordering::Release);
+                // Asked after the flag was raised: a shard that makes room from here on sees the flag.
+                if self.has_room() { Duration::ZERO } else { IDLE }
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.shared.shards.iter().all(|shard| !shard.queue.above_half())
+    }
+
+    /// Tells the shards of instruments that the feed has come to know.
+    fn add_instruments(&mut self) {
+        let known = self.feed.instruments();
+        if known.len() > self.instruments {
+            self.instruments = known.len();
+            let catalog = self.sequencer.add_instruments(known);
+            self.shared.set_catalog(self.sequencer.catalog());
+            self.broadcast(&catalog, self.shared.clock.now().monotonic);
+        }
+    }
+
+    fn broadcast(&self, upstream: &Upstream, taken: Duration) {
+        for (index, shard) in self.shared.shards.iter().enumerate() {
+            if shard.push(upstream.clone(), taken) == Pushed::LagBegins {
+                tracing::warn!(
+                    shard = index,
+                    "the shard does not keep up; ticks are left out and its clients are told"
+                );
+            }
+        }
+    }
+}
+
+/// Writes the sequencer's counters to the metrics once a second.
+struct Exporter {
+    ticks: Counter,
+    refused: Counter,
+    bad_records: Counter,
+    errors: Counter,
+    lateness: Histogram,
+    due: Duration,
+}
+
+impl Exporter {
+    fn new(shared: &Shared) -> Self {
+        let metrics = &shared.metrics;
+        Self {
+            ticks: metrics.counter(names::FEED_TICKS),
+            refused: metrics.counter(names::FEED_TICKS_REFUSED),
+            bad_records: metrics.counter(names::FEED_BAD_RECORDS),
+            errors: metrics.counter(names::FEED_ERRORS),
+            lateness: metrics.histogram(names::FEED_LATENESS),
+            due: Duration::ZERO,
+        }
+    }
+
+    fn export(&mut self, now: Duration, stats: SequencerStats, bad_records: u64) {
+        if now >= self.due {
+            self.due = now + Duration::from_secs(1);
+            self.ticks.absolute(stats.ticks);
+            self.refused.absolute(stats.ticks_refused);
+            self.bad_records.absolute(bad_records);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Writes a shard's counters to the metrics.
+//!
+//! **Invariant:** the hot path counts in plain integers of its own; the shared ones are touched once a second.
+
+use hub::Stats;
+use metrics::{Counter, Gauge};
+
+use crate::metrics::{self as names, Metrics};
+
+type Field = fn(&Stats) -> u64;
+
+/// Remembers what was written last, since several shards add to the same metrics.
+pub(super) struct Exporter {
+    last: Stats,
+    bytes_received: u64,
+    counters: Vec<(Counter, Field)>,
+    gauges: Vec<(Gauge, Field)>,
+    received: Counter,
+}
+
+impl Exporter {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let counter = |name, field: Field| (metrics.counter(name), field);
+        let drops = |reason, field: Field| (metrics.reason(names::DROPS, reason), field);
+        let gauge = |name, field: Field| (metrics.gauge(name), field);
+        Self {
+            last: Stats::default(),
+            bytes_received: 0,
+            counters: vec![
+                counter(names::SESSIONS_OPENED, |s| s.sessions_opened),
+                counter(names::DELIVERIES, |s| s.deliveries),
+                counter(names::SNAPSHOT_ELEMENTS, |s| s.snapshot_elements),
+                counter(names::FRAMES, |s| s.frames),
+                counter(names::BYTES_SENT, |s| s.bytes),
+                counter(names::GAPS, |s| s.gaps),
+                counter(names::WITHDRAWN, |s| s.withdrawn),
+                counter(names::STALLS, |s| s.stalls),
+                counter(names::COMMANDS, |s| s.commands),
+                counter(names::COMMAND_ERRORS, |s| s.command_errors),
+                counter(names::COMMANDS_RATE_LIMITED, |s| s.commands_rate_limited),
+                counter(names::SHARD_LAGS, |s| s.lags),
+                drops("slow", |s| s.dropped_slow),
+                drops("conflated", |s| s.dropped_conflated),
+            ],
+            gauges: vec![
+                gauge(names::SESSIONS, |s| s.sessions),
+                gauge(names::LANES, |s| s.lanes),
+                gauge(names::OUTBOX_BYTES, |s| s.outbox_bytes),
+            ],
+            received: metrics.counter(names::BYTES_RECEIVED),
+        }
+    }
+
+    /// Adds what has changed since the last call.
+    pub(super) fn export(&mut self, stats: &Stats, bytes_received: u64) {
+        for (counter, field) in &self.counters {
+            counter.increment(field(stats).saturating_sub(field(&self.last)));
+        }
+        for (gauge, field) in &self.gauges {
+            gauge.increment(field(stats) as f64 - field(&self.last) as f64);
+        }
+        self.received.increment(bytes_received - self.bytes_received);
+        self.bytes_received = bytes_received;
+        self.last = stats.clone();
+    }
+}

@@ -1,0 +1,101 @@
+//! Shards: a thread each, with a reactor, one task, and the hub's state machine for its sessions.
+//!
+//! **Invariant:** a session's socket is touched by its shard's thread alone. What comes from outside (new sockets, orders,
+//! the sequencer's items) comes through a [`ShardHandle`], whose locks are held for a push or a swap.
+//!
+//! What is *not* here: a task per session. Readiness is a list of numbers, see [`ready`].
+
+mod export;
+mod queue;
+mod ready;
+mod socket;
+mod sockets;
+mod turn;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hub::Upstream;
+use tokio::sync::Notify;
+use wire::Dialect;
+
+use crate::admission::Permit;
+pub(crate) use queue::Pushed;
+use queue::{Item, Queue};
+pub(crate) use turn::run;
+
+/// A socket on which the hand-shake is done.
+#[derive(Debug)]
+pub(crate) struct NewSession {
+    pub(crate) stream: std::net::TcpStream,
+    /// What the client sent together with its request
+    pub(crate) early: Vec<u8>,
+    pub(crate) dialect: Dialect,
+    pub(crate) permit: Permit,
+}
+
+/// What a shard is told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Close all sessions, spread over that time, and end
+    Drain(Duration),
+    /// Close all sessions at once and end
+    ShutDown,
+}
+
+/// How others reach a shard.
+#[derive(Debug)]
+pub(crate) struct ShardHandle {
+    pub(crate) queue: Queue,
+    inbox: Mutex<Inbox>,
+    signal: Arc<Notify>,
+    sessions: AtomicUsize,
+}
+
+/// Bounded by the hand-shakes that complete within a turn of the shard.
+#[derive(Debug, Default)]
+struct Inbox {
+    sessions: Vec<NewSession>,
+    order: Option<Order>,
+}
+
+impl ShardHandle {
+    pub(crate) fn new(queue_bytes_max: usize) -> Self {
+        Self {
+            queue: Queue::new(queue_bytes_max),
+            inbox: Mutex::default(),
+            signal: Arc::default(),
+            sessions: AtomicUsize::new(0),
+        }
+    }
+
+    /// Hands over an item of the sequencer; `taken` is when its ticks were taken from the feed.
+    pub(crate) fn push(&self, upstream: Upstream, taken: Duration) -> Pushed {
+        let pushed = self.queue.push(Item { upstream, taken });
+        self.signal.notify_one();
+        pushed
+    }
+
+    /// Gives the shard a socket.
+    pub(crate) fn hand_over(&self, session: NewSession) {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).sessions.push(session);
+        self.signal.notify_one();
+    }
+
+    /// Tells the shard to end; of several orders the last one counts.
+    pub(crate) fn order(&self, order: Order) {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).order = Some(order);
+        self.signal.notify_one();
+    }
+
+    /// Sessions that the shard has or is about to get.
+    pub(crate) fn load(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    fn session_ended(&self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,381 @@
+//! A shard's loop: turns of bounded work, and the wait between them.
+//!
+//! **Invariant:** each turn takes in everything of the feed that was waiting, then at most [`SOCKETS_PER_TURN`] sockets with
+//! one read each, so neither can starve the other. The loop sleeps only when nothing is left to do.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use hub::{Disconnect, Now, SessionKey, Shard, ShardConfig};
+use metrics::Histogram;
+use tokio::time::Sleep;
+use websocket::{Incoming, Inflater, Reader, ReaderConfig, Violation};
+use wire::Encoding;
+
+use super::export::Exporter;
+use super::queue::{Item, Queue};
+use super::ready::{ReadyList, Token};
+use super::socket::{Read, Socket};
+use super::sockets::Sockets;
+use super::{NewSession, Order};
+use crate::metrics as names;
+use crate::state::Shared;
+
+/// The buffer that all sockets of a shard are read into.
+const READ_BYTES: usize = 64 * 1024;
+/// Sockets looked at in one turn, at about 10 us each: the feed waits a few milliseconds for a crowd of talkers.
+const SOCKETS_PER_TURN: usize = 256;
+/// A message as large as this is refused even when the configured limit is off.
+const MESSAGE_BYTES_HARD_MAX: usize = 16 << 20;
+/// When to look again at sockets that were left alone because too many requests wait.
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
+/// How often counters are written to the metrics.
+const EXPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long closing hand-shakes may take when the server stops at once.
+const SHUT_DOWN_MAX: Duration = Duration::from_secs(1);
+
+/// Whether there is more to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Left,
+    Done,
+}
+
+/// Whether the shard is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// Sessions are being closed; at that time whatever is left is closed at once.
+    Draining(Duration),
+    /// Everything was told to close; at that time the sockets are dropped.
+    ShuttingDown(Duration),
+}
+
+/// Runs shard `index` on this thread's reactor until it was ordered to end and has.
+pub(crate) async fn run(shared: Arc<Shared>, index: usize) {
+    let mut turns = Turns::new(shared, index);
+    let signal = Arc::clone(&turns.shared.shards[index].signal);
+    let mut sleep = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+    // The loop has bounds of its own, so tokio's budget would only add idle turns.
+    tokio::task::unconstrained(async {
+        while turns.phase_goes_on() {
+            match turns.turn() {
+                // Lets the reactor look at the sockets and come back at once.
+                Work::Left => tokio::task::yield_now().await,
+                Work::Done => {
+                    turns.set_alarm(sleep.as_mut());
+                    // Both only end the wait, in whatever order. A signal that comes while the other branch wins is kept
+                    // by `Notify` for the next wait.
+                    tokio::select! {
+                        () = signal.notified() => {}
+                        () = sleep.as_mut() => {}
+                    }
+                }
+            }
+        }
+    })
+    .await;
+    turns.export();
+}
+
+struct Turns {
+    shared: Arc<Shared>,
+    index: usize,
+    hub: Shard,
+    sockets: Sockets,
+    /// By session index, beside the sockets so that a reader can run while the hub writes. None for a session without a
+    /// socket and for one that has broken a rule: what it sends from then on is read and forgotten.
+    readers: Vec<Option<Reader>>,
+    reader_config: ReaderConfig,
+    inflater: Inflater,
+    buffer: Box<[u8]>,
+    ready: Arc<ReadyList>,
+    tokens: Vec<Token>,
+    items: VecDeque<Item>,
+    phase: Phase,
+    close_timeout: Duration,
+    /// When the oldest ticks that may not be flushed yet were taken from the feed.
+    oldest: Option<Duration>,
+    feed_to_flush: Histogram,
+    exporter: Exporter,
+    export_due: Duration,
+    bytes_received: u64,
+    busy: bool,
+}
+
+impl Turns {
+    fn new(shared: Arc<Shared>, index: usize) -> Self {
+        let config = ShardConfig {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            epoch: shared.epoch.clone(),
+            index,
+            limits: shared.config.limits,
+            heartbeat_ms: shared.config.heartbeat_ms,
+            flush_interval: shared.config.flush_interval,
+            seed: shared.config.seed,
+            ..ShardConfig::default()
+        };
+        let ready = Arc::new(ReadyList::new(Arc::clone(&shared.shards[index].signal)));
+        let message_bytes_max = match config.limits.message_bytes_max as usize {
+            0 => MESSAGE_BYTES_HARD_MAX,
+            limit => limit.min(MESSAGE_BYTES_HARD_MAX),
+        };
+        Self {
+            close_timeout: config.close_timeout,
+            hub: Shard::new(config),
+            sockets: Sockets::new(Arc::clone(&shared), index, Arc::clone(&ready)),
+            readers: Vec::new(),
+            reader_config: ReaderConfig { message_bytes_max, ..ReaderConfig::default() },
+            inflater: Inflater::new(),
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            ready,
+            tokens: Vec::new(),
+            items: VecDeque::new(),
+            phase: Phase::Serving,
+            oldest: None,
+            feed_to_flush: shared.metrics.histogram(names::FEED_TO_FLUSH),
+            exporter: Exporter::new(&shared.metrics),
+            export_due: Duration::ZERO,
+            bytes_received: 0,
+            busy: false,
+            shared,
+            index,
+        }
+    }
+
+    fn now(&mut self) -> Now {
+        let now = self.shared.clock.now();
+        self.sockets.now = now.monotonic;
+        now
+    }
+
+    fn turn(&mut self) -> Work {
+        self.take_inbox();
+        self.take_items();
+        self.keep_time();
+        self.serve_sockets()
+    }
+
+    /// Installs new sessions and follows an order.
+    fn take_inbox(&mut self) {
+        let shard = &self.shared.shards[self.index];
+        let (sessions, order) = {
+            let mut inbox = shard.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+            (std::mem::take(&mut inbox.sessions), inbox.order.take())
+        };
+        for session in sessions {
+            self.open(session);
+        }
+        let now = self.now();
+        match order {
+            Some(Order::Drain(over)) if self.phase == Phase::Serving => {
+                self.hub.drain(now, over, &mut self.sockets);
+                self.phase = Phase::Draining(now.monotonic + over + self.close_timeout);
+            }
+            Some(Order::ShutDown) => self.shut_down(now),
+            Some(Order::Drain(_)) | None => {}
+        }
+    }
+
+    fn shut_down(&mut self, now: Now) {
+        self.hub.shut_down(now, &mut self.sockets);
+        self.phase = Phase::ShuttingDown(now.monotonic + SHUT_DOWN_MAX);
+    }
+
+    fn open(&mut self, session: NewSession) {
+        let NewSession { stream, early, dialect, permit } = session;
+        let now = self.now();
+        let key = self.hub.next_key();
+        let socket = match Socket::new(stream, self.sockets.waker(key.index), permit) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::warn!(%error, "a socket could not be registered");
+                self.shared.shards[self.index].session_ended();
+                return;
+            }
+        };
+        self.sockets.install(key, socket);
+        let index = key.index as usize;
+        if index >= self.readers.len() {
+            self.readers.resize_with(index + 1, || None);
+        }
+        self.readers[index] = Some(Reader::new(self.reader_config, None));
+        let opened = self.hub.open(now, dialect, &mut self.sockets);
+        debug_assert_eq!(opened, key, "the hub keeps to the key that it announced");
+        match self.phase {
+            Phase::Serving => {}
+            // It came through the door while that was being closed.
+            Phase::Draining(_) => self.hub.fail(now, key, Disconnect::Draining, &mut self.sockets),
+            Phase::ShuttingDown(_) => self.hub.fail(now, key, Disconnect::ShuttingDown, &mut self.sockets),
+        }
+        if !early.is_empty() {
+            self.received(key, &early);
+        }
+        if let Some(socket) = self.sockets.get(key) {
+            socket.watch_readable();
+        }
+    }
+
+    /// Takes in everything that the sequencer has sent, then flushes.
+    fn take_items(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let queue = &shared.shards[self.index].queue;
+        queue.take(&mut self.items);
+        if self.items.is_empty() {
+            return;
+        }
+        let mut items = std::mem::take(&mut self.items);
+        let now = self.now();
+        self.note_oldest(items.front().map(|item| item.taken), now.monotonic);
+        for Item { upstream, .. } in items.drain(..) {
+            // The size is asked for before the hub takes the item, and given back only when it is worked off.
+            let charge = Queue::charge(&upstream);
+            self.hub.upstream(now, upstream, &mut self.sockets);
+            queue.done(charge);
+        }
+        self.items = items;
+        shared.sequencer.room();
+        let now = self.now();
+        self.hub.flush(now, &mut self.sockets);
+        self.note_flush();
+    }
+
+    /// Ticks that wait longer than a flush may be held back were not wanted by anyone.
+    fn note_oldest(&mut self, taken: Option<Duration>, now: Duration) {
+        let held_max = self.shared.config.flush_interval * 2;
+        self.oldest = self.oldest.filter(|oldest| now.saturating_sub(*oldest) < held_max).or(taken);
+    }
+
+    fn note_flush(&mut self) {
+        if std::mem::take(&mut self.sockets.flushed)
+            && let Some(oldest) = self.oldest.take()
+        {
+            let now = self.now().monotonic;
+            self.feed_to_flush.record(now.saturating_sub(oldest));
+        }
+    }
+
+    /// Does what is due by the clock.
+    fn keep_time(&mut self) {
+        let now = self.now();
+        if self.hub.deadline().is_some_and(|deadline| deadline <= now.monotonic) {
+            self.hub.advance(now, &mut self.sockets);
+            self.note_flush();
+        }
+        if now.monotonic >= self.export_due {
+            self.export_due = now.monotonic + EXPORT_INTERVAL;
+            self.export();
+        }
+        if let Phase::Draining(until) = self.phase
+            && until <= now.monotonic
+        {
+            self.shut_down(now);
+        }
+    }
+
+    fn export(&mut self) {
+        self.exporter.export(self.hub.stats(), self.bytes_received);
+    }
+
+    /// Looks at sockets that were woken.
+    fn serve_sockets(&mut self) -> Work {
+        self.sockets.end_lingering();
+        self.busy = self.shared.sequencer.busy();
+        if self.busy {
+            return Work::Done;
+        }
+        let mut tokens = std::mem::take(&mut self.tokens);
+        self.ready.take(&mut tokens);
+        let looked_at = tokens.len().min(SOCKETS_PER_TURN);
+        for token in tokens.drain(..looked_at) {
+            match token {
+                Token::Session(index) => self.serve_session(index),
+                Token::Lingering(number) => self.sockets.serve_lingering(number, &mut self.buffer),
+            }
+        }
+        if !tokens.is_empty() {
+            self.ready.put_back(&mut tokens);
+        }
+        self.tokens = tokens;
+        if self.ready.is_empty() { Work::Done } else { Work::Left }
+    }
+
+    fn serve_session(&mut self, index: u32) {
+        let Some((key, socket)) = self.sockets.at(index) else { return };
+        socket.waker().unlisted();
+        if socket.unblocked() {
+            let now = self.now();
+            self.hub.writable(now, key, &mut self.sockets);
+        }
+        // The write may have ended the session.
+        let Some(socket) = self.sockets.get(key) else { return };
+        let mut buffer = std::mem::take(&mut self.buffer);
+        match socket.read(&mut buffer) {
+            Read::Bytes(n) => {
+                self.received(key, &buffer[..n]);
+                if let Some(socket) = self.sockets.get(key) {
+                    socket.watch_readable();
+                }
+            }
+            Read::Nothing => {}
+            Read::End => {
+                let now = self.now();
+                self.hub.lost(now, key, &mut self.sockets);
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// Passes on what a client has sent.
+    fn received(&mut self, key: SessionKey, bytes: &[u8]) {
+        self.bytes_received += bytes.len() as u64;
+        let now = self.now();
+        let Self { hub, sockets, readers, inflater, .. } = self;
+        let Some(Some(reader)) = readers.get_mut(key.index as usize) else { return };
+        // The hub ignores a key that it has forgotten, so events behind the one that ended the session are harmless.
+        let result = reader.feed(bytes, inflater, &mut |incoming| match incoming {
+            Incoming::Text(text) => hub.message(now, key, Encoding::Json, text.as_bytes(), sockets),
+            Incoming::Binary(payload) => hub.message(now, key, Encoding::MessagePack, payload, sockets),
+            Incoming::Ping(payload) => hub.ping_received(now, key, payload, sockets),
+            Incoming::Pong(_) => hub.pong_received(now, key),
+            Incoming::Close { code, .. } => hub.close_received(now, key, code, sockets),
+        });
+        if let Err(violation) = result {
+            readers[key.index as usize] = None;
+            hub.fail(now, key, disconnect(violation), sockets);
+        }
+    }
+
+    fn phase_goes_on(&self) -> bool {
+        let served = self.hub.session_count() > 0 || self.sockets.lingering() > 0;
+        match self.phase {
+            Phase::Serving => true,
+            Phase::Draining(_) => served,
+            Phase::ShuttingDown(until) => served && self.shared.clock.now().monotonic < until,
+        }
+    }
+
+    /// Sets the sleep to the next instant at which there is something to do by the clock.
+    fn set_alarm(&mut self, sleep: Pin<&mut Sleep>) {
+        let phase = match self.phase {
+            Phase::Serving => None,
+            Phase::Draining(until) | Phase::ShuttingDown(until) => Some(until),
+        };
+        let busy = self.busy.then(|| self.sockets.now + BUSY_PAUSE);
+        let others = [self.hub.deadline(), self.sockets.deadline(), phase, busy];
+        let due = others.into_iter().flatten().fold(self.export_due, Duration::min);
+        let at = self.shared.clock.instant(due);
+        if sleep.deadline() != at || sleep.is_elapsed() {
+            sleep.reset(at);
+        }
+    }
+}
+
+fn disconnect(violation: Violation) -> Disconnect {
+    if violation.code == websocket::close_code::TOO_BIG {
+        return Disconnect::MessageTooBig;
+    }
+    Disconnect::Protocol { code: violation.code, reason: violation.reason }
+}

@@ -1,0 +1,76 @@
+//! What the parts of a gateway share.
+//!
+//! **Invariant:** everything here is either immutable or small and locked for a few instructions; no part reaches through
+//! it into what another part owns.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use hub::Catalog;
+
+use crate::Config;
+use crate::admission::Admission;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::sequencer::SequencerHandle;
+use crate::shard::ShardHandle;
+
+/// Shared by all parts, behind an `Arc`.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    /// Names this run of sequence numbers
+    pub(crate) epoch: String,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Metrics,
+    pub(crate) admission: Admission,
+    pub(crate) sequencer: SequencerHandle,
+    pub(crate) shards: Vec<ShardHandle>,
+    catalog: RwLock<Arc<Catalog>>,
+    phase: AtomicU8,
+}
+
+/// Whether new clients are welcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    Serving = 0,
+    Draining = 1,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, metrics: Metrics) -> Self {
+        let clock = Clock::start();
+        let shards = config.shards.max(1);
+        Self {
+            // Two runs cannot begin in the same nanosecond, and a later run sorts behind.
+            epoch: format!("{:016x}", clock.now().wall.nanos()),
+            clock,
+            metrics,
+            admission: Admission::new(&config),
+            sequencer: SequencerHandle::default(),
+            shards: (0..shards).map(|_| ShardHandle::new(config.shard_queue_bytes_max)).collect(),
+            config,
+            catalog: RwLock::default(),
+            phase: AtomicU8::new(Phase::Serving as u8),
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        if self.phase.load(Ordering::Acquire) == Phase::Serving as u8 { Phase::Serving } else { Phase::Draining }
+    }
+
+    /// From now on nobody new is let in; there is no way back.
+    pub(crate) fn begin_draining(&self) {
+        self.phase.store(Phase::Draining as u8, Ordering::Release);
+    }
+
+    /// The instruments so far.
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_catalog(&self, catalog: Arc<Catalog>) {
+        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = catalog;
+    }
+}
