@@ -138,8 +138,9 @@ impl Session {
 
 impl RecordingFeed {
     fn next_pass(&mut self, length: Duration) -> Result<(), FeedError> {
+        let next = Pass::open(&self.paths, self.options.on_bad_record)?;
         self.bad_records += self.pass.merge.bad_records();
-        self.pass = Pass::open(&self.paths, self.options.on_bad_record)?;
+        self.pass = next;
         if let Some(session) = &mut self.session {
             session.shift = session.shift.saturating_add(length);
         }

@@ -1,8 +1,8 @@
 """Reads Databento DBN files (schemas trades, mbp-1, tbbo; plain or Zstandard) with the PyPI package databento-dbn.
 
-https://databento.com/docs/standards-and-conventions: prices are integers of 1e-9 and 2**63 - 1 is an undefined one; the
-side of a trade is that of the aggressor; times are nanoseconds since the Unix epoch. A record of mbp-1 or tbbo shows the
-book before the effect of its trade, hence the quote of such a record comes before its trade.
+https://databento.com/docs/standards-and-conventions: prices are integers of 1e-9 and 2**63 - 1 is an undefined one;
+the side of a trade is that of the aggressor; times are nanoseconds since the Unix epoch. A record of mbp-1 or tbbo
+shows the book before the effect of its trade, hence the quote of such a record comes before its trade.
 
     python3 read_dbn.py FILE...     prints one line of JSON per tick
 """
@@ -14,7 +14,6 @@ import sys
 from decimal import Decimal
 
 import databento_dbn
-
 from ticks import Quote, Tick, Trade, merge, print_lines, text
 
 NANO = Decimal(1).scaleb(-9)
@@ -24,8 +23,8 @@ ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 def read_dbn(path: str) -> list[Tick]:
-    """Trades (records with action T) and quotes (records whose best bid or ask has another price or size than the record
-    before of the same instrument; the first always), in file order."""
+    """Trades (records with action T) and quotes, in file order. A record is a quote when its best bid or ask has
+    another price or size than in the record before of the same instrument; the first one always is."""
     metadata, *records = decode(path)
     ticks: list[Tick] = []
     tops: dict[int, tuple] = {}
@@ -70,7 +69,7 @@ def side(price: int, size: int) -> tuple[str | None, str | None]:
 def symbol_of(metadata: databento_dbn.Metadata, record) -> str:
     """The raw symbol that stood for the record's instrument on the day it was received."""
     seconds = record.ts_recv // 1_000_000_000
-    day = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).date()
+    day = datetime.datetime.fromtimestamp(seconds, datetime.UTC).date()
     for symbol, intervals in metadata.mappings.items():
         for interval in intervals:
             in_time = interval["start_date"] <= day < interval["end_date"]

@@ -1,7 +1,8 @@
 """Reads Tardis.dev CSV files (trades and quotes; plain or gzip) with the standard library.
 
-https://docs.tardis.dev/downloadable-csv-files: `timestamp` is the exchange's and `local_timestamp` the time of arrival, both
-in microseconds since the Unix epoch; a missing best bid or ask is an empty field; `side` is that of the liquidity taker.
+https://docs.tardis.dev/downloadable-csv-files: `timestamp` is the exchange's and `local_timestamp` the time of arrival,
+both in microseconds since the Unix epoch; a missing best bid or ask is an empty field; `side` is that of the liquidity
+taker.
 
     python3 read_tardis.py FILE...     prints one line of JSON per tick
 """

@@ -1,6 +1,6 @@
 """Checks the reference readers against what is known of the public sample recordings.
 
-    TICKER_RECORDINGS=... python3 -m unittest discover -s tests/e2e/reference
+TICKER_RECORDINGS=... python3 -m unittest discover -s tests/e2e/reference
 """
 
 from __future__ import annotations

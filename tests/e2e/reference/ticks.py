@@ -1,15 +1,15 @@
 """The ticks that a recording contains, as exact values.
 
-Written from the documentation of the formats, independently of the server, so that the two can be held against each other.
-Nothing here passes through binary floating point.
+Written from the documentation of the formats, independently of the server, so that the two can be held against each
+other. Nothing here passes through binary floating point.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from decimal import Decimal
-from typing import Iterable
 
 
 def text(value: Decimal) -> str:

@@ -28,10 +28,11 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// [`FeedError::Unreadable`] or [`FeedError::Unsupported`].
 pub(super) fn open(path: &Path) -> Result<Box<dyn ReadRecords>, FeedError> {
     let unreadable = |error: io::Error| unreadable(path, error.to_string());
-    let file = File::open(path).map_err(unreadable)?;
-    if !file.metadata().map_err(unreadable)?.is_file() {
+    // Before opening, which waits for a writer where it is a pipe.
+    if !path.metadata().map_err(unreadable)?.is_file() {
         return Err(unsupported(path, "it is not a regular file"));
     }
+    let file = File::open(path).map_err(unreadable)?;
     let mut bytes = decompress(path, file)?;
     // The first four bytes may take several reads of a decompressor; `BufRead` hands out what the first one brought,
     // and no decompressor here brings less than that unless the file ends.
