@@ -1,29 +1,34 @@
 /**
  * One row of the watch list in the document.
  *
- * Invariant: `show` writes only the cells whose text changed, and reads nothing back from the layout.
+ * Invariant: `show` writes only the cells whose text changed, reads nothing back from the layout, and writes nothing at all
+ * while the row is scrolled out of sight; the newest update waits until it comes into view.
  */
 import type { Moving, RowUpdate } from "../model/update";
 import { create, setText } from "./dom";
+import type { Flashes } from "./flashes";
 import type { Sparkline, SparklinePainter } from "./sparkline";
-
-/** Two names for one animation: going over to the other one begins it anew without forcing a layout. */
-type Turn = "a" | "b";
 
 class MovingCell {
   readonly cell: HTMLTableCellElement;
-  #turn: Turn = "a";
+  readonly #flashes: Flashes;
 
-  constructor(name: string) {
+  constructor(name: string, flashes: Flashes) {
     this.cell = numberCell(name);
+    this.#flashes = flashes;
   }
 
   show(value: Moving): void {
     setText(this.cell, value.text);
     if (value.moved !== "none") {
-      this.#turn = this.#turn === "a" ? "b" : "a";
-      this.cell.dataset["moved"] = `${value.moved}-${this.#turn}`;
+      // The arrow stays until the next move, the tint does not.
+      this.cell.dataset["moved"] = value.moved;
+      this.#flashes.light(this.cell);
     }
+  }
+
+  remove(): void {
+    this.#flashes.forget(this.cell);
   }
 }
 
@@ -33,20 +38,25 @@ export class WatchRow {
   readonly #painter: SparklinePainter;
   readonly #line: Sparkline;
   readonly #description = create("span", { class: "description" });
-  readonly #bid = new MovingCell("bid");
+  readonly #bid: MovingCell;
   readonly #bidSize = numberCell("bid-size");
-  readonly #ask = new MovingCell("ask");
+  readonly #ask: MovingCell;
   readonly #askSize = numberCell("ask-size");
   readonly #spread = numberCell("spread");
-  readonly #last = new MovingCell("last");
+  readonly #last: MovingCell;
   readonly #lastSize = numberCell("last-size");
   readonly #change = numberCell("change");
   readonly #percent = numberCell("percent");
   readonly #time = numberCell("time");
+  #sight: "in" | "out" = "out";
+  #waiting: RowUpdate | undefined;
 
-  constructor(symbol: string, painter: SparklinePainter, remove: () => void) {
+  constructor(symbol: string, painter: SparklinePainter, flashes: Flashes, remove: () => void) {
     this.symbol = symbol;
     this.#painter = painter;
+    this.#bid = new MovingCell("bid", flashes);
+    this.#ask = new MovingCell("ask", flashes);
+    this.#last = new MovingCell("last", flashes);
     const canvas = create("canvas", { class: "trace", "aria-hidden": "true" });
     const button = create(
       "button",
@@ -86,7 +96,25 @@ export class WatchRow {
     }
   }
 
+  /** The row has come into sight or gone out of it. */
+  setSight(sight: "in" | "out"): void {
+    this.#sight = sight;
+    const update = this.#waiting;
+    if (sight === "in" && update !== undefined) {
+      this.#waiting = undefined;
+      this.#write(update);
+    }
+  }
+
   show(update: RowUpdate): void {
+    if (this.#sight === "in") {
+      this.#write(update);
+    } else {
+      this.#waiting = { ...update, trace: update.trace ?? this.#waiting?.trace };
+    }
+  }
+
+  #write(update: RowUpdate): void {
     this.row.dataset["state"] = update.state;
     this.row.dataset["trend"] = update.trend;
     if (update.state === "refused") {
@@ -110,6 +138,9 @@ export class WatchRow {
   }
 
   remove(): void {
+    for (const moving of [this.#bid, this.#ask, this.#last]) {
+      moving.remove();
+    }
     this.#painter.remove(this.#line);
     this.row.remove();
   }

@@ -5,12 +5,16 @@
  */
 import type { Instrument, RowUpdate } from "../model/update";
 import { byId } from "./dom";
+import { Flashes } from "./flashes";
 import { SparklinePainter } from "./sparkline";
 import { WatchRow } from "./watch-row";
 
 export class WatchTable {
   readonly #body = byId("rows", HTMLTableSectionElement);
   readonly #painter = new SparklinePainter();
+  readonly #flashes = new Flashes();
+  /** Rows a little out of sight count as seen, so that scrolling does not uncover old prices. */
+  readonly #sight = new IntersectionObserver((entries) => this.#seen(entries), { rootMargin: "200px 0px" });
   readonly #rows = new Map<string, WatchRow>();
   readonly #onRemove: (symbol: string) => void;
 
@@ -34,7 +38,8 @@ export class WatchTable {
     }
     for (const symbol of symbols) {
       if (!this.#rows.has(symbol)) {
-        const row = new WatchRow(symbol, this.#painter, () => this.#onRemove(symbol));
+        const row = new WatchRow(symbol, this.#painter, this.#flashes, () => this.#onRemove(symbol));
+        this.#sight.observe(row.row);
         this.#rows.set(symbol, row);
         this.#body.append(row.row);
       }
@@ -66,7 +71,16 @@ export class WatchTable {
       }
     }
     this.#rows.delete(symbol);
+    this.#sight.unobserve(row.row);
     row.remove();
+  }
+
+  #seen(entries: readonly IntersectionObserverEntry[]): void {
+    for (const { target, isIntersecting } of entries) {
+      if (target instanceof HTMLElement) {
+        this.#rows.get(target.dataset["symbol"] ?? "")?.setSight(isIntersecting ? "in" : "out");
+      }
+    }
   }
 
   #key(event: KeyboardEvent): void {
