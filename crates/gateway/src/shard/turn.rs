@@ -60,8 +60,12 @@ pub(crate) async fn run(shared: Arc<Shared>, index: usize) {
     let mut sleep = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
     // The loop has bounds of its own, so tokio's budget would only add idle turns.
     tokio::task::unconstrained(async {
-        while turns.phase_goes_on() {
-            match turns.turn() {
+        loop {
+            let work = turns.turn();
+            if !turns.phase_goes_on() {
+                break;
+            }
+            match work {
                 // Lets the reactor look at the sockets and come back at once.
                 Work::Left => tokio::task::yield_now().await,
                 Work::Done => {
@@ -152,14 +156,16 @@ impl Turns {
     }
 
     fn turn(&mut self) -> Work {
-        self.take_inbox();
+        let order = self.take_inbox();
         self.take_items();
+        // What was there before the order was given, such as the word that the feed is broken, has been taken in by now.
+        self.follow(order);
         self.keep_time();
         self.serve_sockets()
     }
 
-    /// Installs new sessions and follows an order.
-    fn take_inbox(&mut self) {
+    /// Installs new sessions.
+    fn take_inbox(&mut self) -> Option<Order> {
         let shard = &self.shared.shards[self.index];
         let (sessions, order) = {
             let mut inbox = shard.inbox.lock().unwrap_or_else(PoisonError::into_inner);
@@ -168,6 +174,10 @@ impl Turns {
         for session in sessions {
             self.open(session);
         }
+        order
+    }
+
+    fn follow(&mut self, order: Option<Order>) {
         let now = self.now();
         match order {
             Some(Order::Drain(over)) if self.phase == Phase::Serving => {
