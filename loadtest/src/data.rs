@@ -232,8 +232,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn packed(value: serde_json::Value) -> Vec<u8> {
-        rmp_serde::to_vec(&value).unwrap()
+    fn packed(value: &serde_json::Value) -> Vec<u8> {
+        rmp_serde::to_vec(value).unwrap()
     }
 
     fn read(message: &[u8]) -> Result<(Head, Vec<Element>), DataError> {
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn every_kind_is_understood() {
-        let message = packed(serde_json::json!([
+        let message = packed(&serde_json::json!([
             1_700_000_000_000_000_000_u64,
             [1, 300, 7, 5, 968_219, 1, 2, 0],
             [2, 0, 70_000, 6, -25, 1, null, null],
@@ -273,10 +273,10 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_known_by_its_marker() {
-        let (head, all) = read(&packed(serde_json::json!([9, [0, 1], [1, 0, 7, 5, 1, 1, 1, 0]]))).unwrap();
+        let (head, all) = read(&packed(&serde_json::json!([9, [0, 1], [1, 0, 7, 5, 1, 1, 1, 0]]))).unwrap();
         assert_eq!((head.kind, head.elements, all.len()), (Kind::Snapshot, 1, 1));
         assert_eq!(
-            read(&packed(serde_json::json!([9, [0, 2], [1, 0, 7, 5, 1, 1, 1, 0]]))),
+            read(&packed(&serde_json::json!([9, [0, 2], [1, 0, 7, 5, 1, 1, 1, 0]]))),
             Err(DataError::SnapshotCount { said: 2, are: 1 })
         );
     }
@@ -289,7 +289,7 @@ mod tests {
 
         #[test]
         fn no_cut_message_is_taken_for_whole(cut in 1usize..30) {
-            let message = packed(serde_json::json!([9, [1, 300, 7, 5, 968_219, 1, 2, 0], [1, 300, 8, 5, 1, 1, 2, 0]]));
+            let message = packed(&serde_json::json!([9, [1, 300, 7, 5, 968_219, 1, 2, 0], [1, 300, 8, 5, 1, 1, 2, 0]]));
             prop_assert!(read(&message[..message.len() - cut.min(message.len() - 1)]).is_err());
         }
     }

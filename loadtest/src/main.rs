@@ -162,6 +162,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         connections_verified: verified,
         window,
     };
+    swarm.close();
     let report = Report::new(setting, begin, end, &swarm.tally, swarm.ends);
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

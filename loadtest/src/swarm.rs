@@ -14,7 +14,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::session::{Over, Plan, ReadAt, Scrutiny, Session};
 use crate::tally::Tally;
-use crate::upgrade::Entropy;
+use crate::upgrade::{Entropy, masked_frame};
 
 /// One buffer for all reads. Larger than any socket's receive buffer is by default, so that one read empties a socket.
 const READ_BUFFER_BYTES: usize = 1 << 20;
@@ -22,6 +22,9 @@ const READ_BUFFER_BYTES: usize = 1 << 20;
 /// How many connections may be on their way up at once: below the usual listen backlog of 128, so that no SYN is
 /// dropped and retried a second later.
 const CONNECTING_MAX: usize = 100;
+
+/// Close code 1000.
+const NORMAL_CLOSE: [u8; 2] = 1000u16.to_be_bytes();
 
 /// How many full reads one socket may have before the others are looked at.
 const READS_MAX: usize = 8;
@@ -121,6 +124,17 @@ impl Swarm {
                 return Ok(());
             }
             self.turn(&mut events, measured, left)?;
+        }
+    }
+
+    /// Says goodbye on every connection, so that the server does not count them as lost; what a full socket does not take
+    /// is not waited for.
+    pub(crate) fn close(&mut self) {
+        for member in &mut self.members {
+            if let Some((stream, _)) = &mut member.live {
+                masked_frame(0x8, &NORMAL_CLOSE, self.entropy.mask(), &mut member.out);
+                let _ = write_out(stream, &mut member.out);
+            }
         }
     }
 

@@ -184,7 +184,7 @@ mod tests {
         let refused = |answer: &[u8]| Upgrade::begin(&target, "p", [0; 16]).0.feed(answer).unwrap_err();
         assert_eq!(refused(b"HTTP/1.1 101 x\r\nSec-WebSocket-Accept: no\r\n\r\n"), UpgradeError::Accept);
         assert_eq!(refused(b"HTTP/1.1 404 Not Found\r\n\r\n"), UpgradeError::Status("HTTP/1.1 404 Not Found".into()));
-        assert_eq!(refused(&[b'x'; RESPONSE_BYTES_MAX + 1]), UpgradeError::TooLong);
+        assert_eq!(refused(&vec![b'x'; RESPONSE_BYTES_MAX + 1]), UpgradeError::TooLong);
     }
 
     #[test]

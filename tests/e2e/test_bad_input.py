@@ -11,11 +11,7 @@ import pytest
 import websockets
 
 SUBSCRIBE = {"op": "subscribe", "channels": ["trades"], "symbols": ["*"], "id": "bad"}
-ALL_CHANNELS = [
-    *("trades", "quotes", "ticker", "status"),
-    *(f"bars.{interval}" for interval in ("1s", "5s", "10s", "1m", "5m", "15m", "1h", "1d")),
-    *("book.10", "book.50", "book.full"),
-]
+CHANNELS = ["trades", "quotes", "ticker", "status"]
 
 
 def subscribe(**changes):
@@ -114,20 +110,19 @@ async def test_unknown_keys_are_ignored(plant, session):
 
 
 async def test_too_many_pairs_apply_nothing(plant, session):
-    client = await session(plant("--sim-symbols", 1000, "--sim-rate", 100).ws)
+    client = await session(plant("--sim-symbols", 3334, "--sim-rate", 10).ws)
     names = [entry["symbol"] for entry in (await client.ask("instruments"))["instruments"]]
-    assert len(names) == 1000
-    answer = await client.ask("subscribe", channels=ALL_CHANNELS[:11], symbols=names)
+    answer = await client.ask("subscribe", channels=CHANNELS[:3], symbols=names)
     assert (answer["type"], answer["code"]) == ("error", "too_many_subscriptions"), answer
     assert "10000" in answer["message"].replace(",", "").replace("_", "")
     assert (await client.ask("subscriptions"))["subscriptions"] == []
 
     # Exactly 10,000 are allowed, unknown symbols do not count, and the next one is too many.
-    answer = await client.ask("subscribe", channels=ALL_CHANNELS[:10], symbols=[*names, "NOBODY"])
-    assert answer["type"] == "subscribed"
-    answer = await client.ask("subscribe", channels=[ALL_CHANNELS[10]], symbols=names[:1])
+    answer = await client.ask("subscribe", channels=CHANNELS, symbols=[*names[:2500], "NOBODY"])
+    assert answer["type"] == "subscribed", answer
+    answer = await client.ask("subscribe", channels=CHANNELS[:1], symbols=names[2500:2501])
     assert (answer["type"], answer["code"]) == ("error", "too_many_subscriptions"), answer
-    answer = await client.ask("subscribe", channels=[ALL_CHANNELS[0]], symbols=names[:1])
+    answer = await client.ask("subscribe", channels=CHANNELS[:1], symbols=names[:1])
     assert answer["type"] == "subscribed", "a pair that is replaced is not a new one"
     assert await client.lives()
 
