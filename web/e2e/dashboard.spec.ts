@@ -1,14 +1,15 @@
-import { expect, type Locator, type Page, test } from "@playwright/test";
+import { test as base, expect, type Locator, type Page } from "@playwright/test";
 import { Server } from "./server";
 
-let server: Server;
-
-test.beforeEach(async () => {
-  server = await Server.start();
-});
-
-test.afterEach(async () => {
-  await server.stop("SIGKILL");
+/** Every test has a server of its own, at which addresses begin. */
+const test = base.extend<{ server: Server }>({
+  // biome-ignore lint/correctness/noEmptyPattern: Playwright reads the names from the pattern.
+  server: async ({}, use) => {
+    const server = await Server.start();
+    await use(server);
+    await server.stop("SIGKILL");
+  },
+  baseURL: async ({ server }, use) => use(server.url),
 });
 
 /** Whatever the page logs as an error fails the test, a breach of the content policy included. */
@@ -38,7 +39,7 @@ async function expectToMove(page: Page): Promise<void> {
 
 test("a first visit shows a market that moves", async ({ page }) => {
   const errors = errorsOf(page);
-  await page.goto(server.url);
+  await page.goto("/");
   await expect(connection(page)).toContainText("Live");
   await expect(rows(page)).toHaveCount(20);
   await expect(page.locator('#rows tr[data-state="live"]')).toHaveCount(20);
@@ -51,7 +52,7 @@ test("a first visit shows a market that moves", async ({ page }) => {
 });
 
 test("bid stays below ask, digit by digit", async ({ page }) => {
-  await page.goto(server.url);
+  await page.goto("/");
   await expect(page.locator('#rows tr[data-state="live"]')).toHaveCount(20);
   const crossed = await rows(page).evaluateAll((all) =>
     all
@@ -63,7 +64,7 @@ test("bid stays below ask, digit by digit", async ({ page }) => {
 });
 
 test("a symbol is found, added and removed with the keyboard, and kept", async ({ page }) => {
-  await page.goto(server.url);
+  await page.goto("/");
   await expect(rows(page)).toHaveCount(20);
   const search = page.getByRole("combobox", { name: /find instruments/i });
   await page.keyboard.press("/");
@@ -89,7 +90,7 @@ test("a symbol is found, added and removed with the keyboard, and kept", async (
   await page.reload();
   await expect(rows(page)).toHaveCount(21);
   // Without the address, the browser's own memory.
-  await page.goto(server.url);
+  await page.goto("/");
   await expect(added).toHaveAttribute("data-state", "live");
 
   await added.focus();
@@ -100,9 +101,9 @@ test("a symbol is found, added and removed with the keyboard, and kept", async (
 });
 
 test("a symbol that does not exist is told, the others go on", async ({ page }) => {
-  await page.goto(server.url);
+  await page.goto("/");
   const first = (await rows(page).first().getAttribute("data-symbol")) ?? "";
-  await page.goto(`${server.url}/?symbols=${first},NO-SUCH.SYMBOL`);
+  await page.goto(`/?symbols=${first},NO-SUCH.SYMBOL`);
   await expect(page.locator('#rows tr[data-symbol="NO-SUCH.SYMBOL"]')).toHaveAttribute("data-state", "refused");
   await expect(page.locator(`#rows tr[data-symbol="${first}"]`)).toHaveAttribute("data-state", "live");
 });
@@ -111,14 +112,14 @@ for (const [name, signal] of [
   ["crashes", "SIGKILL"],
   ["restarts in good order", "SIGTERM"],
 ] as const) {
-  test(`the page comes back by itself when the server ${name}`, async ({ page }) => {
+  test(`the page comes back by itself when the server ${name}`, async ({ page, server }) => {
     const errors = errorsOf(page);
-    await page.goto(server.url);
+    await page.goto("/");
     await expect(connection(page)).toContainText("Live");
     await expectToMove(page);
     await server.stop(signal);
     await expect(connection(page)).toContainText(/Reconnecting|Connecting/);
-    server = await Server.start(server.port);
+    await server.restart();
     await expect(connection(page)).toContainText("Live");
     await expect(rows(page)).toHaveCount(20);
     await expectToMove(page);
@@ -127,7 +128,7 @@ for (const [name, signal] of [
 }
 
 test("every rate can be chosen", async ({ page }) => {
-  await page.goto(server.url);
+  await page.goto("/");
   await expect(connection(page)).toContainText("Live");
   const rate = page.getByLabel("Updates");
   for (const name of ["every tick", "1 s", "50 ms"]) {
@@ -140,7 +141,7 @@ test("every rate can be chosen", async ({ page }) => {
 test("the README's picture @screenshot", async ({ page }) => {
   const target = process.env["SCREENSHOT"];
   test.skip(target === undefined, "SCREENSHOT names no file");
-  await page.goto(server.url);
+  await page.goto("/");
   await expect(page.locator('#rows tr[data-state="live"]')).toHaveCount(20);
   // The traces need a minute of market to look like what a reader will see.
   await page.waitForTimeout(45_000);

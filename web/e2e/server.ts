@@ -11,46 +11,28 @@ import { fileURLToPath } from "node:url";
 const BINARY =
   process.env["TICKERPLANT_BIN"] ?? fileURLToPath(new URL("../../target/debug/tickerplant", import.meta.url));
 
-const READY = /listening on (http:\/\/[^\s]+:(\d+))/;
+const READY = /listening on http:\/\/[^\s]+:(\d+)/;
 
 export class Server {
-  readonly url: string;
-  readonly port: number;
-  readonly #child: ChildProcess;
+  #child: ChildProcess;
+  readonly #port: number;
 
-  private constructor(child: ChildProcess, url: string, port: number) {
+  private constructor(child: ChildProcess, port: number) {
     this.#child = child;
-    this.url = url;
-    this.port = port;
+    this.#port = port;
   }
 
-  /** Port 0: any that is free. */
-  static async start(port = 0): Promise<Server> {
-    if (!existsSync(BINARY)) {
-      throw new Error(`${BINARY} does not exist: build it (cargo build) or name another in TICKERPLANT_BIN`);
-    }
-    const child = spawn(BINARY, ["serve", "--listen", `127.0.0.1:${port}`, "--sim-seed", "7"], {
-      stdio: ["ignore", "pipe", "pipe"],
-    });
-    let output = "";
-    const address = await new Promise<RegExpExecArray>((resolve, reject) => {
-      const read = (chunk: Buffer): void => {
-        output += chunk.toString();
-        const found = READY.exec(output);
-        if (found !== null) {
-          resolve(found);
-        }
-      };
-      // Both are read to the end, or a talkative server would stand still once the pipe is full.
-      child.stdout.on("data", read);
-      child.stderr.on("data", read);
-      child.once("error", reject);
-      child.once("exit", (code) => reject(new Error(`the server ended with code ${code}:\n${output}`)));
-    });
-    return new Server(child, address[1] ?? "", Number(address[2]));
+  /** On any port that is free. */
+  static async start(): Promise<Server> {
+    const { child, port } = await launch(0);
+    return new Server(child, port);
   }
 
-  /** Ends it and waits for its end: SIGKILL is a crash, SIGTERM an orderly restart. */
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  /** Ends it and waits for its end: SIGKILL is a crash, SIGTERM an orderly one. */
   async stop(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
     if (this.#child.exitCode === null && this.#child.signalCode === null) {
       const ended = once(this.#child, "exit");
@@ -58,4 +40,41 @@ export class Server {
       await ended;
     }
   }
+
+  /** Starts it again, on the same port. */
+  async restart(): Promise<void> {
+    const { child } = await launch(this.#port);
+    this.#child = child;
+  }
+}
+
+async function launch(port: number): Promise<{ child: ChildProcess; port: number }> {
+  if (!existsSync(BINARY)) {
+    throw new Error(`${BINARY} does not exist: build it (cargo build) or name another in TICKERPLANT_BIN`);
+  }
+  const child = spawn(BINARY, ["serve", "--listen", `127.0.0.1:${port}`, "--sim-seed", "7"], {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: environment(),
+  });
+  let output = "";
+  return new Promise((resolve, reject) => {
+    const read = (chunk: Buffer): void => {
+      output += chunk.toString();
+      const found = READY.exec(output);
+      if (found !== null) {
+        resolve({ child, port: Number(found[1]) });
+      }
+    };
+    // Both are read to the end, or a talkative server would stand still once the pipe is full.
+    child.stdout.on("data", read);
+    child.stderr.on("data", read);
+    child.once("error", reject);
+    child.once("exit", (code) => reject(new Error(`the server ended with code ${code}:\n${output}`)));
+  });
+}
+
+/** Ours without the server's own variables: they would configure it, and it refuses those it does not know. */
+function environment(): NodeJS.ProcessEnv {
+  const kept = Object.entries(process.env).filter(([name]) => !name.startsWith("TICKERPLANT_"));
+  return Object.fromEntries(kept);
 }
