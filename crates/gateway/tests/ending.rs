@@ -29,7 +29,7 @@ fn a_drain_tells_the_clients_and_closes_them() {
 
 #[test]
 fn nobody_new_is_let_in_while_draining() {
-    let server = Server::start(Config { drain: Duration::from_secs(60), ..config() });
+    let server = Server::start(Config { drain: Duration::from_mins(1), ..config() });
     let mut client = server.json_client();
     client.expect("welcome");
     server.stop(Stop::Drain);
@@ -50,7 +50,7 @@ fn nobody_new_is_let_in_while_draining() {
 
 #[test]
 fn a_drain_without_sessions_ends_at_once() {
-    let server = Server::start(Config { drain: Duration::from_secs(3600), ..config() });
+    let server = Server::start(Config { drain: Duration::from_hours(1), ..config() });
     server.stop(Stop::Drain);
     assert!(matches!(server.outcome(), Outcome::Stopped));
 }

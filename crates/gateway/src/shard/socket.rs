@@ -23,6 +23,7 @@ pub(super) struct Socket {
     stream: TcpStream,
     waker: Arc<SocketWaker>,
     writing: Writing,
+    pub(super) peer: Peer,
     _permit: Permit,
 }
 
@@ -32,6 +33,14 @@ enum Writing {
     Free,
     /// The kernel has refused, and the reactor will wake the socket once it does not.
     Blocked,
+}
+
+/// Whether the peer may still send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    Talking,
+    /// Its close frame has been read, and nothing follows one.
+    Closed,
 }
 
 /// What came of a read.
@@ -47,7 +56,13 @@ pub(super) enum Read {
 impl Socket {
     /// Registers the socket with the reactor of this thread.
     pub(super) fn new(stream: std::net::TcpStream, waker: Arc<SocketWaker>, permit: Permit) -> io::Result<Self> {
-        Ok(Self { stream: TcpStream::from_std(stream)?, waker, writing: Writing::Free, _permit: permit })
+        Ok(Self {
+            stream: TcpStream::from_std(stream)?,
+            waker,
+            writing: Writing::Free,
+            peer: Peer::Talking,
+            _permit: permit,
+        })
     }
 
     pub(super) fn waker(&self) -> &Arc<SocketWaker> {
@@ -77,6 +92,11 @@ impl Socket {
             }
         }
         Written::Bytes(written)
+    }
+
+    /// Whether the kernel has refused bytes; if not, all that was to be written is out.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.writing == Writing::Blocked
     }
 
     /// Asks whether the kernel takes bytes again after it had refused.

@@ -11,7 +11,7 @@ use hub::{Disconnect, Io, Request, SessionKey, Written};
 use metrics::Histogram;
 
 use super::ready::{ReadyList, SocketWaker, Token};
-use super::socket::{Read, Socket};
+use super::socket::{Peer, Read, Socket};
 use crate::metrics as names;
 use crate::state::Shared;
 
@@ -110,6 +110,13 @@ impl Sockets {
         if slot.generation == key.generation { slot.socket.as_mut() } else { None }
     }
 
+    /// Notes that the session's peer has sent its close frame.
+    pub(super) fn peer_closes(&mut self, key: SessionKey) {
+        if let Some(socket) = self.get(key) {
+            socket.peer = Peer::Closed;
+        }
+    }
+
     /// Reads and forgets what a closed socket still sends; ends it when the peer has closed too.
     pub(super) fn serve_lingering(&mut self, number: u32, buffer: &mut [u8]) {
         let Some(lingering) = self.lingering.get_mut(&number) else { return };
@@ -180,8 +187,10 @@ impl Io for Sockets {
             if let Some(shard) = self.shared.shards.get(self.shard) {
                 shard.session_ended();
             }
-            if reason != Disconnect::Lost {
-                self.linger(socket);
+            match socket.peer {
+                Peer::Talking if reason != Disconnect::Lost => self.linger(socket),
+                // Nothing can be unread, so to close is not to reset; the kernel sends what it has taken.
+                Peer::Talking | Peer::Closed => drop(socket),
             }
         }
     }

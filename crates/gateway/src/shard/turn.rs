@@ -318,6 +318,7 @@ impl Turns {
         if socket.unblocked() {
             let now = self.now();
             self.hub.writable(now, key, &mut self.sockets);
+            self.end_broken(key);
         }
         // The write may have ended the session.
         let Some(socket) = self.sockets.get(key) else { return };
@@ -350,11 +351,25 @@ impl Turns {
             Incoming::Binary(payload) => hub.message(now, key, Encoding::MessagePack, payload, sockets),
             Incoming::Ping(payload) => hub.ping_received(now, key, payload, sockets),
             Incoming::Pong(_) => hub.pong_received(now, key),
-            Incoming::Close { code, .. } => hub.close_received(now, key, code, sockets),
+            Incoming::Close { code, .. } => {
+                sockets.peer_closes(key);
+                hub.close_received(now, key, code, sockets);
+            }
         });
         if let Err(violation) = result {
             readers[key.index as usize] = None;
             hub.fail(now, key, disconnect(violation), sockets);
+            self.end_broken(key);
+        }
+    }
+
+    /// Ends a session that has broken a rule once its close frame is out. Whether the client answers it cannot be known:
+    /// its frames are not read any more (RFC 6455, section 7.1.7).
+    fn end_broken(&mut self, key: SessionKey) {
+        let broken = matches!(self.readers.get(key.index as usize), Some(None));
+        if broken && self.sockets.get(key).is_some_and(|socket| !socket.is_blocked()) {
+            let now = self.now();
+            self.hub.lost(now, key, &mut self.sockets);
         }
     }
 

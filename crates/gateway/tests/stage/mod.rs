@@ -251,9 +251,8 @@ impl Client {
     /// Reads on until the server closes; its code.
     pub(crate) fn close_code(&mut self) -> u16 {
         loop {
-            match self.0.read().unwrap() {
-                Message::Close(frame) => return frame.expect("a close with a code").code.into(),
-                _ => {}
+            if let Message::Close(frame) = self.0.read().unwrap() {
+                return frame.expect("a close with a code").code.into();
             }
         }
     }
@@ -294,8 +293,11 @@ pub(crate) fn upgrade_request(change: &[(&str, &str)]) -> String {
     ];
     headers.retain(|(name, _)| !change.iter().any(|(changed, _)| changed.eq_ignore_ascii_case(name)));
     headers.extend(change.iter().filter(|(_, value)| !value.is_empty()));
-    let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    format!("GET /ws?format=json HTTP/1.1\r\n{lines}\r\n")
+    let mut request = "GET /ws?format=json HTTP/1.1\r\n".to_owned();
+    for (name, value) in headers {
+        request.extend([name, ": ", value, "\r\n"]);
+    }
+    request + "\r\n"
 }
 
 /// A frame of a client: final, masked.
@@ -305,11 +307,11 @@ pub(crate) fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     match payload.len() {
         0..=125 => frame.push(0x80 | payload.len() as u8),
         126..=0xffff => {
-            frame.push(0x80 | 126);
+            frame.push(0x80 | 0x7e);
             frame.extend((payload.len() as u16).to_be_bytes());
         }
         _ => {
-            frame.push(0x80 | 127);
+            frame.push(0x80 | 0x7f);
             frame.extend((payload.len() as u64).to_be_bytes());
         }
     }
