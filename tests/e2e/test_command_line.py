@@ -7,9 +7,12 @@ import pytest
 
 from plant import ROOT, run_to_end
 
+# As `tickerplant --help` lists them.
+BAD_CONFIGURATION, FEED_CANNOT_OPEN, CANNOT_LISTEN = 2, 3, 4
 
-def assert_one_clear_line(result, *mentions):
-    assert result.returncode not in (0, 101), result
+
+def assert_one_clear_line(result, code, *mentions):
+    assert result.returncode == code, result
     lines = [line for line in result.stderr.splitlines() if line.strip()]
     assert len(lines) == 1, result.stderr
     for mention in mentions:
@@ -24,47 +27,49 @@ def serve(*arguments):
 def test_a_port_in_use():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        assert_one_clear_line(run_to_end("serve", "--listen", address), address)
+        assert_one_clear_line(run_to_end("serve", "--listen", address), CANNOT_LISTEN, address)
 
 
 def test_a_file_that_is_missing(tmp_path):
-    assert_one_clear_line(serve("--feed", f"recording:{tmp_path / 'nothing.csv'}"), "nothing.csv", "no such file")
+    assert_one_clear_line(
+        serve("--feed", f"recording:{tmp_path / 'nothing.csv'}"), FEED_CANNOT_OPEN, "nothing.csv", "no such file"
+    )
 
 
 def test_a_corrupt_zst(tmp_path):
     path = tmp_path / "broken.dbn.zst"
     path.write_bytes(b"\x28\xb5\x2f\xfd" + bytes(range(200)))
-    assert_one_clear_line(serve("--feed", f"recording:{path}"), "broken.dbn.zst")
+    assert_one_clear_line(serve("--feed", f"recording:{path}"), FEED_CANNOT_OPEN, "broken.dbn.zst")
 
 
 def test_a_zst_that_is_none(tmp_path):
     path = tmp_path / "plain.dbn.zst"
     path.write_bytes(b"this is no zstd frame")
-    assert_one_clear_line(serve("--feed", f"recording:{path}"), "plain.dbn.zst")
+    assert_one_clear_line(serve("--feed", f"recording:{path}"), FEED_CANNOT_OPEN, "plain.dbn.zst")
 
 
 @pytest.mark.parametrize("content", ["a,b,c\n1,2,3\n", "", "exchange,symbol,timestamp\nx,y,1\n"])
 def test_a_csv_with_a_wrong_header(tmp_path, content):
     path = tmp_path / "wrong.csv"
     path.write_text(content)
-    assert_one_clear_line(serve("--feed", f"recording:{path}"), "wrong.csv")
+    assert_one_clear_line(serve("--feed", f"recording:{path}"), FEED_CANNOT_OPEN, "wrong.csv")
 
 
 def test_a_file_of_an_unknown_kind(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("hello")
-    assert_one_clear_line(serve("--feed", f"recording:{path}"), "notes.txt")
+    assert_one_clear_line(serve("--feed", f"recording:{path}"), FEED_CANNOT_OPEN, "notes.txt")
 
 
 def test_an_unknown_key_in_the_file_names_the_nearest(tmp_path):
     path = tmp_path / "tickerplant.toml"
     path.write_text('listn = "127.0.0.1:0"\n')
-    assert_one_clear_line(run_to_end("serve", "--config", path), "listn", "listen")
+    assert_one_clear_line(run_to_end("serve", "--config", path), BAD_CONFIGURATION, "listn", "listen")
 
 
 def test_an_unknown_variable_names_the_nearest():
     result = run_to_end("serve", "--listen", "127.0.0.1:0", env={"TICKERPLANT_SIM_RAET": "5"})
-    assert_one_clear_line(result, "sim_raet", "sim_rate")
+    assert_one_clear_line(result, BAD_CONFIGURATION, "sim_raet", "sim_rate")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +87,7 @@ def test_an_unknown_variable_names_the_nearest():
 )
 def test_a_wrong_value_is_refused(arguments):
     result = run_to_end("serve", *arguments)
-    assert result.returncode not in (0, 101)
+    assert result.returncode == BAD_CONFIGURATION
     assert result.stderr.strip()
     assert "panicked" not in result.stderr
 

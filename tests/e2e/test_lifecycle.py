@@ -20,6 +20,9 @@ def replay(path, *more):
     return ("--feed", f"recording:{path}", "--replay-speed", "max", *more)
 
 
+# As `tickerplant --help` lists it.
+FEED_FAILED = 5
+
 FROM_THE_FIRST = "--start-on-first-subscriber"
 
 
@@ -51,7 +54,7 @@ async def test_a_bad_record_fails_the_feed_and_ends_the_server(plant, session, t
     assert [element.seq for element in client.live("trades")] == [1, 2]
     code, _ = await client.until_closed()
     assert code == 1012
-    assert await asyncio.to_thread(server.wait) not in (0, 101)
+    assert await asyncio.to_thread(server.wait) == FEED_FAILED
     report = server.stderr() + "\n".join(server.lines)
     assert "trades.csv" in report
     assert "4" in report, "the line (the header is line 1)"

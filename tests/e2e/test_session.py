@@ -177,7 +177,7 @@ async def test_instruments_are_described_and_found_by_prefix(plant, session):
 
 
 async def test_heartbeats_count_what_was_delivered(plant, session):
-    client = await session(plant(*LIVE).ws)
+    client = await session(plant(*LIVE, "--heartbeat-ms", 200).ws)
     await client.subscribe(CHANNELS, ["*"])
     heartbeat = await client.message(lambda message: message["type"] == "heartbeat" and message["delivered"] > 0)
     assert heartbeat["dropped"] == 0
