@@ -32,6 +32,9 @@ pub enum DecimalError {
 
 /// How many decimal places the text needs, trailing zeros aside: `"9682.190"` needs 2, `"5000"` none.
 /// Scientific notation (`1e-05`, as some exports write small sizes) counts too.
+///
+/// # Errors
+/// [`DecimalError`] when the power of ten is no number or absurd; the digits themselves are not checked here.
 pub fn decimal_digits(text: &str) -> Result<u32, DecimalError> {
     let (mantissa, shift) = split_exponent(text)?;
     let (_, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));

@@ -236,7 +236,7 @@ pub(crate) struct Lanes {
     /// For each stream, the lanes that name it.
     interest: Vec<Vec<LaneId>>,
     /// For each channel, the lanes that want all of it; there are few, as sessions differ little in what they leave out.
-    star_lanes: Vec<LaneId>,
+    starred: Vec<LaneId>,
     /// Buffers that no lane uses at the moment: an idle lane holds none.
     spare: Vec<Run>,
 }
@@ -277,7 +277,7 @@ impl Lanes {
 
     /// The lanes that want whole channels.
     pub(crate) fn star_lanes(&self) -> &[LaneId] {
-        &self.star_lanes
+        &self.starred
     }
 
     /// Gives an idle lane a buffer, if it has none.
@@ -323,7 +323,7 @@ impl Lanes {
             pair.slot = register(&mut self.interest, pair.key, id);
         }
         if !lane.selection.stars.is_empty() {
-            self.star_lanes.push(id);
+            self.starred.push(id);
         }
         self.slots[id.0 as usize] = Some(lane);
         self.by_identity.insert(identity, id);
@@ -353,8 +353,8 @@ impl Lanes {
             pair.slot = register(&mut self.interest, pair.key, id);
         }
         match (had_stars, !lane.selection.stars.is_empty()) {
-            (false, true) => self.star_lanes.push(id),
-            (true, false) => self.star_lanes.retain(|lane| *lane != id),
+            (false, true) => self.starred.push(id),
+            (true, false) => self.starred.retain(|lane| *lane != id),
             _ => {}
         }
         self.by_identity.insert(identity(&lane), id);
@@ -373,7 +373,7 @@ impl Lanes {
             self.unregister(*pair);
         }
         if !lane.selection.stars.is_empty() {
-            self.star_lanes.retain(|other| *other != id);
+            self.starred.retain(|other| *other != id);
         }
         self.recycle(lane.pending);
         self.free.push(id);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use websocket::frame;
 use wire::{Dialect, NoticeCode, ServerMessage, SlowPolicy};
 
-use super::outbox::Class;
+use super::outbox::{Class, Withdraw};
 use super::session::{Bucket, Outgoing, Session, State};
 use super::{Shard, ShardConfig};
 use crate::{Disconnect, Io, Now, SessionKey};
@@ -290,10 +290,10 @@ impl Shard {
         }
     }
 
-    /// Takes a session out of its lanes and takes back the data that waits for it.
+    /// Takes a session out of its lanes and takes back what waits for it.
     fn abandon(&mut self, key: SessionKey) {
         self.leave_all(key);
-        self.sessions.withdraw(key, &mut self.stats, |_, _| {});
+        self.sessions.withdraw(key, Withdraw::AllButUrgent, &mut self.stats, |_, _| {});
     }
 
     pub(super) fn leave_all(&mut self, key: SessionKey) {

@@ -159,7 +159,7 @@ impl Shard {
         match message {
             Upstream::Catalog(catalog) => self.grow(now, catalog, io),
             Upstream::Batch(batch) => self.take_in(now, &batch, io),
-            Upstream::Reply(reply) => self.apply(now, *reply, io),
+            Upstream::Reply(reply) => self.apply(now, &reply, io),
             Upstream::Feed(outcome) => self.feed_over(now, outcome, io),
             Upstream::Lagged => self.lagged(now, io),
         }

@@ -1,7 +1,7 @@
 //! What a session still has to be sent after its socket would have blocked.
 //!
 //! **Invariant:** a frame that has been begun is always finished; an urgent frame goes before every frame that has not
-//! been begun. Only data frames are ever withdrawn.
+//! been begun. Answers are never withdrawn from a session that lives.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,12 +13,26 @@ use crate::Item;
 pub(crate) enum Class {
     /// Pongs, acks, errors, close: goes before what has not been begun.
     Urgent,
-    /// Snapshots and whatever must keep its place among data; never withdrawn.
+    /// What must keep its place among data, such as answers and declared gaps; never withdrawn.
     Kept,
+    /// A snapshot. Withdrawn together with the data before it, as it would otherwise pass over a loss that is declared
+    /// later; but it does not count towards the bound, or a client on a slow line could never get a large one.
+    State,
+    /// What a resuming client had missed: as a snapshot, but its elements count as delivered.
+    Missed,
     /// Live elements of mode `every`; withdrawn when the session falls behind, and then owed.
     Owed,
     /// Live elements of mode `latest`, and heartbeats; withdrawn without a debt.
     Passing,
+}
+
+/// What is taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Withdraw {
+    /// What the newest values will make up for: the session has fallen behind.
+    Data,
+    /// Everything that a close frame must not wait for and that must not follow it.
+    AllButUrgent,
 }
 
 /// A frame that one or many outboxes hold.
@@ -47,8 +61,18 @@ pub(crate) struct Outbox {
 }
 
 impl Class {
+    /// Whether it counts towards the bound of the outbox.
     const fn is_data(self) -> bool {
         matches!(self, Self::Owed | Self::Passing)
+    }
+
+    const fn is_withdrawn_when_slow(self) -> bool {
+        !matches!(self, Self::Urgent | Self::Kept)
+    }
+
+    /// Whether its elements count as delivered.
+    pub(crate) const fn is_delivery(self) -> bool {
+        !matches!(self, Self::State)
     }
 }
 
@@ -111,17 +135,21 @@ impl Outbox {
         }
     }
 
-    /// Takes out every data frame that has not been begun, calling `on` for each that has elements.
-    pub(crate) fn withdraw(&mut self, mut on: impl FnMut(Class, &[Item])) {
+    /// Takes out frames that have not been begun, calling `on` for each.
+    pub(crate) fn withdraw(&mut self, what: Withdraw, mut on: impl FnMut(Class, &[Item])) {
         let mut position = 0;
         let begun = usize::from(self.begun > 0);
         let (bytes, data_bytes) = (&mut self.bytes, &mut self.data_bytes);
         self.queue.retain(|waiting| {
-            let stays = position < begun || !waiting.class.is_data();
+            let goes = waiting.class.is_withdrawn_when_slow()
+                || (what == Withdraw::AllButUrgent && waiting.class != Class::Urgent);
+            let stays = position < begun || !goes;
             position += 1;
             if !stays {
                 *bytes -= waiting.frame.bytes.len();
-                *data_bytes -= waiting.frame.bytes.len();
+                if waiting.class.is_data() {
+                    *data_bytes -= waiting.frame.bytes.len();
+                }
                 on(waiting.class, &waiting.frame.items);
             }
             stays
@@ -171,7 +199,7 @@ mod tests {
         outbox.push(frame("h"), Class::Passing, 0);
         outbox.push(frame("s"), Class::Kept, 0);
         let mut classes = Vec::new();
-        outbox.withdraw(|class, items| classes.push((class, items.len())));
+        outbox.withdraw(Withdraw::Data, |class, items| classes.push((class, items.len())));
         assert_eq!(classes, [(Class::Owed, 1), (Class::Passing, 1)]);
         assert_eq!(outbox.bytes(), 4);
         assert_eq!(drain(&mut outbox), "bcds");

@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use wire::{Dialect, GapReason, Limits, SlowPolicy};
 
 use super::lane::LaneId;
-use super::outbox::{Class, Frame, Outbox};
+use super::outbox::{Class, Frame, Outbox, Withdraw};
 use crate::{Disconnect, Io, Item, Now, SessionKey, Stats, StreamKey, Written};
 
 /// One client.
@@ -77,8 +77,12 @@ pub(crate) struct Stall {
     pub(crate) reason: GapReason,
     /// For each stream, the last number that the session was given.
     pub(crate) base: FxHashMap<StreamKey, u64>,
+    /// Streams whose snapshot was withdrawn.
+    pub(crate) unsent: FxHashSet<StreamKey>,
     /// Whether the newest values have been asked for.
     pub(crate) recovering: bool,
+    /// Whether streams were subscribed since, which the answer will not cover.
+    pub(crate) outdated: bool,
 }
 
 /// A token bucket of commands and what follows from it being empty.
@@ -299,8 +303,9 @@ impl Sessions {
         let Some(session) = slot.session.as_deref_mut() else { return };
         stats.frames += 1;
         stats.bytes += out.bytes.len() as u64;
-        stats.deliveries += out.items.len() as u64;
-        session.delivered += out.items.len() as u64;
+        let delivered = if out.class.is_delivery() { out.items.len() as u64 } else { 0 };
+        stats.deliveries += delivered;
+        session.delivered += delivered;
         let mut taken = 0;
         if session.outbox.is_none() {
             match io.write(key, out.bytes) {
@@ -350,15 +355,23 @@ impl Sessions {
         true
     }
 
-    /// Takes the waiting data of a session back, calling `on` for each frame with elements.
-    pub(crate) fn withdraw(&mut self, key: SessionKey, stats: &mut Stats, mut on: impl FnMut(Class, &[Item])) {
+    /// Takes frames that wait for a session back, calling `on` for each.
+    pub(crate) fn withdraw(
+        &mut self,
+        key: SessionKey,
+        what: Withdraw,
+        stats: &mut Stats,
+        mut on: impl FnMut(Class, &[Item]),
+    ) {
         let Some(session) = self.slots[key.index as usize].session.as_deref_mut() else { return };
         let Some(outbox) = &mut session.outbox else { return };
         let before = outbox.bytes();
         let delivered = &mut session.delivered;
-        outbox.withdraw(|class, items| {
-            *delivered -= items.len() as u64;
-            stats.withdrawn += items.len() as u64;
+        outbox.withdraw(what, |class, items| {
+            if class.is_delivery() {
+                *delivered -= items.len() as u64;
+                stats.withdrawn += items.len() as u64;
+            }
             on(class, items);
         });
         self.outbox_bytes -= before - outbox.bytes();

@@ -3,13 +3,13 @@
 //! **Invariant:** what a stalled session is not sent is known exactly: for each stream the last number it was given is
 //! kept, and everything up to the newest value is declared in one gap.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use wire::{Gap, GapReason, Mode, NoticeCode, ServerMessage, SlowPolicy};
 
 use super::Shard;
 use super::command::Operation;
 use super::lane::Joiner;
-use super::outbox::Class;
+use super::outbox::{Class, Withdraw};
 use super::session::{Outgoing, Place, Stall, State};
 use crate::{Disconnect, Io, Item, Now, Reply, Request, Run, SessionKey, StreamKey};
 
@@ -34,8 +34,11 @@ impl Shard {
         if session.stall.is_some() {
             return;
         }
-        let mut stall = Box::new(Stall { reason, base: FxHashMap::default(), recovering: false });
-        self.sessions.withdraw(key, &mut self.stats, |_, items| stall.lower(items));
+        let mut stall = Box::new(Stall::new(reason));
+        self.sessions.withdraw(key, Withdraw::Data, &mut self.stats, |class, items| match class {
+            Class::State => stall.unsend(items),
+            _ => stall.lower(items),
+        });
         self.detach(key, &mut stall);
         self.note_positions(key, &mut stall);
         let Some(session) = self.sessions.by_key(key) else { return };
@@ -65,22 +68,18 @@ impl Shard {
             let owed = self.take_out(key, membership);
             if let Some(lane) = self.lanes.lane_mut(membership.lane) {
                 lane.detached += 1;
-                if let Some(Joiner { skip_items, .. }) = owed {
+                if let Some(Joiner { skip_items, position, .. }) = owed {
+                    // What the lane has gathered for the session and not flushed was not given either.
                     stall.lower(lane.pending.items.get(skip_items..).unwrap_or(&[]));
+                    let newest = &self.newest[lane.dialect.index()];
+                    for stream in lane.changed.order() {
+                        if let Some(newest) = newest.get(stream).filter(|newest| newest.position > position) {
+                            stall.lower(&[Item { key: *stream, seq: newest.seq }]);
+                        }
+                    }
                 }
             }
             self.place(key.index, membership.lane, Place::Detached);
-        }
-        // A lane in mode `latest` may hold changes that were not flushed: those streams count as not given since before
-        // the change, which the newest element of the lane shows.
-        let Some(session) = self.sessions.by_key(key) else { return };
-        for membership in session.memberships.clone() {
-            let Some(lane) = self.lanes.lane(membership.lane) else { continue };
-            for key in lane.changed.order() {
-                if let Some(newest) = self.newest[lane.dialect.index()].get(key) {
-                    stall.lower(&[Item { key: *key, seq: newest.seq }]);
-                }
-            }
         }
     }
 
@@ -130,10 +129,16 @@ impl Shard {
         if session.state != State::Open {
             return;
         }
+        let Some(stall) = &mut session.stall else { return };
+        if std::mem::take(&mut stall.outdated) {
+            stall.recovering = false;
+            return self.recover(now, key, io);
+        }
         let Some(stall) = session.stall.take() else { return };
         let memberships = std::mem::take(&mut session.memberships);
         let dialect = session.dialect;
         let mut run = Run::default();
+        let mut state = Run::default();
         let mut gaps = 0;
         let mut dropped = 0;
         for (index, item) in reply.snapshot.items().iter().enumerate() {
@@ -144,24 +149,28 @@ impl Shard {
             };
             let Some(mode) = memberships.iter().find_map(holds) else { continue };
             let base = stall.base.get(&item.key).copied().unwrap_or(0);
-            if item.seq <= base {
+            let unsent = stall.unsent.contains(&item.key);
+            if item.seq <= base && !unsent {
                 continue;
             }
             if run.bytes.len() + element.len() > self.config.frame_bytes_max {
                 self.send_recovered(now, key, &mut run, &mut gaps, io);
             }
-            if mode == Mode::Every && item.seq - 1 > base {
-                let gap =
-                    Gap { channel: item.key.channel(), from_seq: base + 1, to_seq: item.seq - 1, reason: stall.reason };
-                if let Some(instrument) = self.catalog.get(item.key.instrument()) {
-                    wire::encode_gap(dialect, instrument, now.wall, gap, &mut run.bytes);
-                    gaps += 1;
-                    dropped += item.seq - 1 - base;
-                }
+            // Before a value the gap ends with the number before, before a snapshot with the snapshot's.
+            let to_seq = if unsent { item.seq } else { item.seq - 1 };
+            if mode == Mode::Every
+                && to_seq > base
+                && let Some(instrument) = self.catalog.get(item.key.instrument())
+            {
+                let gap = Gap { channel: item.key.channel(), from_seq: base + 1, to_seq, reason: stall.reason };
+                wire::encode_gap(dialect, instrument, now.wall, gap, &mut run.bytes);
+                gaps += 1;
+                dropped += to_seq - base;
             }
-            run.push(item.key, item.seq, element);
+            if unsent { &mut state } else { &mut run }.push(item.key, item.seq, element);
         }
         self.send_recovered(now, key, &mut run, &mut gaps, io);
+        self.send_recovered_state(now, key, &state, io);
         if let Some(session) = self.sessions.by_key(key) {
             session.dropped += dropped;
         }
@@ -178,7 +187,7 @@ impl Shard {
     }
 
     fn send_recovered(&mut self, now: Now, key: SessionKey, run: &mut Run, gaps: &mut usize, io: &mut impl Io) {
-        if !run.is_empty()
+        if run.items.len() + *gaps > 0
             && let Some(session) = self.sessions.by_key(key)
         {
             let count = run.items.len() + *gaps;
@@ -190,6 +199,18 @@ impl Shard {
         }
         run.clear();
         *gaps = 0;
+    }
+
+    /// Sends the snapshot that had been withdrawn; one frame, as large as what the client had asked for.
+    fn send_recovered_state(&mut self, now: Now, key: SessionKey, state: &Run, io: &mut impl Io) {
+        if state.is_empty() {
+            return;
+        }
+        let Some(session) = self.sessions.by_key(key) else { return };
+        let kind = wire::FrameKind::Snapshot;
+        let frame = self.frames.data(session.dialect, kind, now.wall, state.items.len(), &state.bytes);
+        self.stats.snapshot_elements += state.items.len() as u64;
+        self.sessions.send(now, key.index, &mut Outgoing::new(frame, &[], Class::Kept), &mut self.stats, io);
     }
 
     /// Batches were left out: every session is as if stalled, and asks for the newest values at once.
@@ -204,6 +225,34 @@ impl Shard {
 }
 
 impl Stall {
+    fn new(reason: GapReason) -> Self {
+        Self { reason, base: FxHashMap::default(), unsent: FxHashSet::default(), recovering: false, outdated: false }
+    }
+
+    /// What the session subscribes to now will be made up for with all the rest. What it has been given of a stream that
+    /// it had before stays as it is noted.
+    pub(super) fn postpone(&mut self, reply: &Reply) {
+        for (key, gap, _) in &reply.gaps {
+            self.base.entry(*key).or_insert(gap.from_seq - 1);
+        }
+        for item in reply.replay.items() {
+            self.base.entry(item.key).or_insert(item.seq - 1);
+        }
+        self.unsend(reply.snapshot.items());
+        for (key, seq) in &reply.positions {
+            self.base.entry(*key).or_insert(*seq);
+        }
+        self.outdated = self.recovering;
+    }
+
+    /// The session was not given this snapshot after all.
+    fn unsend(&mut self, items: &[Item]) {
+        for item in items {
+            self.base.entry(item.key).or_insert(item.seq);
+            self.unsent.insert(item.key);
+        }
+    }
+
     /// The session was not given these after all.
     fn lower(&mut self, items: &[Item]) {
         for item in items {

@@ -14,7 +14,7 @@ use super::command::{Operation, Subscription, Targets, Verb};
 use super::lane::{Change, LaneId, Selection};
 use super::outbox::Class;
 use super::session::{Outgoing, State};
-use crate::{Elements, Io, Item, Now, Reply, SessionKey, StreamKey};
+use crate::{Elements, Io, Now, Reply, SessionKey, StreamKey};
 
 /// Edits of a session's selections, one per mode.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ impl Edits {
 
 impl Shard {
     /// Applies the sequencer's reply to the oldest request.
-    pub(super) fn apply(&mut self, now: Now, reply: Reply, io: &mut impl Io) {
+    pub(super) fn apply(&mut self, now: Now, reply: &Reply, io: &mut impl Io) {
         let Some((key, operation)) = self.in_flight.pop_front() else { return };
         for (stream, seq) in &reply.positions {
             if let Some(last) = self.last_seq.get_mut(stream.index()) {
@@ -43,10 +43,10 @@ impl Shard {
             return;
         }
         match operation {
-            Operation::Subscribe(subscription) => self.apply_subscription(now, key, &subscription, &reply, io),
+            Operation::Subscribe(subscription) => self.apply_subscription(now, key, &subscription, reply, io),
             Operation::Unsubscribe { id, channels, targets } => self.unsubscribe(now, key, id, channels, &targets, io),
             Operation::List { id } => self.list(now, key, id.as_ref(), io),
-            Operation::Recover => self.rejoin(now, key, &reply, io),
+            Operation::Recover => self.rejoin(now, key, reply, io),
         }
     }
 
@@ -61,13 +61,13 @@ impl Shard {
         self.catch_up(now, key, io);
         let edits = match wanted.verb {
             Verb::Subscribe => self.plan_subscribe(key, wanted),
-            Verb::Update => match self.plan_update(key, wanted) {
-                Some(edits) => edits,
-                None => {
+            Verb::Update => {
+                let Some(edits) = self.plan_update(key, wanted) else {
                     let text = "update changes what is subscribed, and some of this is not".to_owned();
                     return self.refuse(now, key, wanted.id.clone(), ErrorCode::NotSubscribed, text, Vec::new(), io);
-                }
-            },
+                };
+                edits
+            }
         };
         let count = self.count_after(key, &edits);
         let max = self.config.limits.subscriptions_max as usize;
@@ -122,8 +122,8 @@ impl Shard {
         let Some(session) = self.sessions.by_key(key) else { return };
         let dialect = session.dialect;
         if let Some(stall) = &mut session.stall {
-            // What a stalled session subscribes to now begins with this state.
-            stall.base.extend(reply.positions.iter().copied());
+            // Nothing is added to what waits; the state comes with the newest values once the session has caught up.
+            return stall.postpone(reply);
         }
         let mut gaps = Vec::new();
         let mut dropped = 0;
@@ -151,10 +151,9 @@ impl Shard {
     fn send_elements(&mut self, now: Now, key: SessionKey, kind: FrameKind, elements: &Elements, io: &mut impl Io) {
         for (items, bytes) in elements.chunks(self.config.frame_bytes_max) {
             let Some(session) = self.sessions.by_key(key) else { return };
-            let counted: &[Item] = if kind == FrameKind::Live { items } else { &[] };
+            let class = if kind == FrameKind::Live { Class::Missed } else { Class::State };
             let frame = self.frames.data(session.dialect, kind, now.wall, items.len(), bytes);
-            let mut out = Outgoing::new(frame, counted, Class::Kept);
-            self.sessions.send(now, key.index, &mut out, &mut self.stats, io);
+            self.sessions.send(now, key.index, &mut Outgoing::new(frame, items, class), &mut self.stats, io);
         }
     }
 
@@ -275,13 +274,12 @@ impl Shard {
         for (mode, mut change) in edits.0 {
             change.tidy();
             let lane = self.lanes_of(key).into_iter().find(|id| self.lanes.lane(*id).is_some_and(|l| l.mode == mode));
-            match lane {
-                Some(id) => self.change_lane(now, key, id, &change, io),
-                None => {
-                    let mut selection = Selection::default();
-                    selection.apply(&change);
-                    self.enter(key, mode, selection);
-                }
+            if let Some(id) = lane {
+                self.change_lane(now, key, id, &change, io);
+            } else {
+                let mut selection = Selection::default();
+                selection.apply(&change);
+                self.enter(key, mode, selection);
             }
         }
     }

@@ -1,0 +1,374 @@
+//! The simulated world: ticks, queues, sockets, and clients that check what they receive.
+
+mod client;
+mod decode;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use client::{Client, Socket};
+use hub::{
+    Disconnect, FeedOutcome, Io, Now, Request, Sequencer, SequencerConfig, SessionKey, Shard, ShardConfig, StreamKey,
+    Upstream, Written,
+};
+use market::{
+    AssetClass, Channel, Event, Instrument, InstrumentId, Level, Price, Quote, Side, Size, Symbol, Tick, Timestamp,
+    Trade,
+};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use wire::{Dialect, Limits};
+
+const INSTRUMENTS: u32 = 12;
+const SHARDS: usize = 2;
+const CLIENTS_MAX: usize = 120;
+/// Batches that wait for a shard before they are left out.
+const QUEUE_MAX: usize = 12;
+pub(crate) const OUTBOX_MAX: u32 = 6_000;
+
+/// Every value that was ever sequenced, by stream and number.
+pub(crate) type Log = BTreeMap<StreamKey, Vec<(Timestamp, Event)>>;
+
+pub(crate) struct World {
+    seed: u64,
+    rng: ChaCha8Rng,
+    time: Duration,
+    sequencer: Sequencer,
+    log: Log,
+    next_trade_id: u64,
+    lanes: Vec<ShardSide>,
+    requests: VecDeque<(usize, Request)>,
+    digest: u64,
+}
+
+struct ShardSide {
+    shard: Shard,
+    queue: VecDeque<Upstream>,
+    lagging: bool,
+    io: Sockets,
+}
+
+/// The sockets of a shard and what it asked for.
+#[derive(Default)]
+struct Sockets {
+    clients: BTreeMap<u32, (u32, Client)>,
+    requests: Vec<Request>,
+    gone: Vec<(SessionKey, Disconnect)>,
+}
+
+impl Io for Sockets {
+    fn write(&mut self, session: SessionKey, bytes: &[u8]) -> Written {
+        match self.clients.get_mut(&session.index) {
+            Some((generation, client)) if *generation == session.generation => client.socket.write(bytes),
+            _ => panic!("write to a session that is not there: {session:?}"),
+        }
+    }
+
+    fn request(&mut self, request: Request) {
+        self.requests.push(request);
+    }
+
+    fn disconnect(&mut self, session: SessionKey, reason: Disconnect) {
+        self.gone.push((session, reason));
+    }
+}
+
+fn instrument(id: u32) -> Instrument {
+    Instrument {
+        id: InstrumentId(id),
+        symbol: Symbol::new(&format!("S{id}")).unwrap(),
+        price_exponent: -2,
+        size_exponent: -3,
+        tick_size: Price(1),
+        lot_size: Size(1),
+        class: AssetClass::Crypto,
+        currency: "USD".into(),
+        description: String::new(),
+    }
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut sequencer = Sequencer::new(SequencerConfig { epoch: "sim".into(), replay_bytes_max: 64 << 10 });
+        // The last instruments appear in the course of the run.
+        let known: Vec<_> = (0..INSTRUMENTS - 3).map(instrument).collect();
+        let catalog = sequencer.add_instruments(&known);
+        let config = |index| ShardConfig {
+            index,
+            seed,
+            epoch: "sim".into(),
+            heartbeat_ms: 200,
+            frame_bytes_max: 1_500,
+            limits: Limits {
+                outbox_bytes_max: OUTBOX_MAX,
+                commands_per_s: 0,
+                ping_interval_ms: 400,
+                pings_unanswered_max: 3,
+                ..Limits::default()
+            },
+            close_timeout: Duration::from_millis(300),
+            write_stall_timeout: Duration::from_secs(2),
+            flush_interval: Duration::from_millis(seed % 3 * 4),
+            ..ShardConfig::default()
+        };
+        let side = |index| ShardSide {
+            shard: Shard::new(config(index)),
+            queue: VecDeque::from([catalog.clone()]),
+            lagging: false,
+            io: Sockets::default(),
+        };
+        Self {
+            seed,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            time: Duration::from_secs(1),
+            sequencer,
+            log: Log::new(),
+            next_trade_id: 1,
+            lanes: (0..SHARDS).map(side).collect(),
+            requests: VecDeque::new(),
+            digest: 0,
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { monotonic: self.time, wall: Timestamp(1_700_000_000_000_000_000) + self.time }
+    }
+
+    pub(crate) fn step(&mut self) {
+        self.time += Duration::from_millis(self.rng.random_range(1..=10));
+        if self.rng.random_ratio(1, 60) {
+            self.list_instruments();
+        }
+        if self.rng.random_ratio(2, 3) {
+            self.tick();
+        }
+        for index in 0..SHARDS {
+            self.arrivals(index);
+            self.commands(index);
+            self.turn(index);
+        }
+        self.serve();
+        self.check();
+    }
+
+    /// Another instrument appears.
+    fn list_instruments(&mut self) {
+        let known = self.sequencer.catalog().len() as u32;
+        if known < INSTRUMENTS {
+            let all: Vec<_> = (0..=known).map(instrument).collect();
+            let catalog = self.sequencer.add_instruments(&all);
+            self.broadcast(&catalog);
+        }
+    }
+
+    /// A burst of ticks of some instruments.
+    fn tick(&mut self) {
+        let count = if self.rng.random_ratio(1, 12) { 200 } else { self.rng.random_range(1..20) };
+        let known = self.sequencer.catalog().len() as u32;
+        let ticks: Vec<Tick> = (0..count).map(|_| self.random_tick(known)).collect();
+        for tick in &ticks {
+            let key = StreamKey::new(tick.instrument, tick.channel());
+            self.log.entry(key).or_default().push((tick.time, tick.event.clone()));
+        }
+        if let Some(batch) = self.sequencer.ingest(&ticks) {
+            self.broadcast(&batch);
+        }
+    }
+
+    fn random_tick(&mut self, known: u32) -> Tick {
+        // Low numbers are much busier.
+        let instrument = InstrumentId(self.rng.random_range(0..known).min(self.rng.random_range(0..known)));
+        let time = Timestamp(self.now().wall.0 + u64::from(self.rng.next_u32() % 1000));
+        let price = Price(self.rng.random_range(9_000..11_000));
+        let size = Size(self.rng.random_range(1..100_000));
+        let event = if self.rng.random_bool(0.5) {
+            self.next_trade_id += 1;
+            Event::Trade(Trade { price, size, side: Side::Sell, trade_id: self.next_trade_id })
+        } else {
+            let ask = self.rng.random_bool(0.9).then_some(Level { price: Price(price.0 + 1), size });
+            Event::Quote(Quote { bid: Some(Level { price, size }), ask })
+        };
+        Tick { instrument, time, event }
+    }
+
+    fn broadcast(&mut self, message: &Upstream) {
+        for side in &mut self.lanes {
+            side.push(message.clone());
+        }
+    }
+
+    fn serve(&mut self) {
+        for _ in 0..self.rng.random_range(0..30) {
+            let Some((index, request)) = self.requests.pop_front() else { return };
+            let reply = self.sequencer.serve(&request);
+            self.lanes[index].push(reply);
+        }
+    }
+
+    fn arrivals(&mut self, index: usize) {
+        let now = self.now();
+        let side = &mut self.lanes[index];
+        if side.io.clients.len() < CLIENTS_MAX && self.rng.random_ratio(1, 2) {
+            let dialect = if self.rng.random_bool(0.7) { Dialect::NativeMessagePack } else { Dialect::NativeJson };
+            let key = side.shard.next_key();
+            let socket = Socket::random(&mut self.rng);
+            side.io.clients.insert(key.index, (key.generation, Client::new(key, dialect, socket)));
+            assert_eq!(side.shard.open(now, dialect, &mut side.io), key);
+        }
+        // Some vanish without a word, some close.
+        let keys: Vec<SessionKey> = side.io.clients.values().map(|(_, client)| client.key).collect();
+        for key in keys {
+            match self.rng.random_range(0..1500) {
+                0 => side.shard.lost(now, key, &mut side.io),
+                1 => side.shard.close_received(now, key, Some(1000), &mut side.io),
+                2 => side.shard.ping_received(now, key, b"hello", &mut side.io),
+                _ => {}
+            }
+        }
+        side.bury();
+    }
+
+    fn commands(&mut self, index: usize) {
+        let now = self.now();
+        let side = &mut self.lanes[index];
+        let keys: Vec<SessionKey> = side.io.clients.values().map(|(_, client)| client.key).collect();
+        for key in keys {
+            let Some((_, client)) = side.io.clients.get_mut(&key.index) else { continue };
+            let rate = if client.commands_sent < 2 { 4 } else { 60 };
+            if self.rng.random_ratio(1, rate) {
+                let command = client.random_command(&mut self.rng, INSTRUMENTS);
+                side.shard.message(now, key, wire::Encoding::Json, command.as_bytes(), &mut side.io);
+            }
+            if self.rng.random_ratio(1, 900) {
+                side.shard.message(now, key, wire::Encoding::MessagePack, b"\xc1garbage", &mut side.io);
+            }
+        }
+        side.bury();
+    }
+
+    /// One turn of a shard: some of its queue, a flush, sockets, timers; then clients read.
+    fn turn(&mut self, index: usize) {
+        let now = self.now();
+        let side = &mut self.lanes[index];
+        let most = if self.rng.random_ratio(1, 10) { 0 } else { 20 };
+        for _ in 0..most {
+            let Some(message) = side.pop() else { break };
+            side.shard.upstream(now, message, &mut side.io);
+        }
+        side.shard.flush(now, &mut side.io);
+        if side.shard.deadline().is_some_and(|due| due <= now.monotonic) {
+            side.shard.advance(now, &mut side.io);
+        }
+        side.bury();
+        let keys: Vec<SessionKey> = side.io.clients.values().map(|(_, client)| client.key).collect();
+        for key in keys {
+            let Some((_, client)) = side.io.clients.get_mut(&key.index) else { continue };
+            let writable = client.read(&mut self.rng, &self.log, self.seed, &mut self.digest);
+            for _ in 0..std::mem::take(&mut client.pings) {
+                if !client.silent {
+                    side.shard.pong_received(now, key);
+                }
+            }
+            let close = std::mem::take(&mut client.answer_close);
+            if writable {
+                side.shard.writable(now, key, &mut side.io);
+            }
+            if close {
+                side.shard.close_received(now, key, Some(1000), &mut side.io);
+            }
+        }
+        side.bury();
+        self.requests.extend(side.io.requests.drain(..).map(|request| (index, request)));
+    }
+
+    fn check(&mut self) {
+        for side in &mut self.lanes {
+            let open = side.io.clients.len();
+            assert_eq!(side.shard.session_count(), open, "seed {}", self.seed);
+            // Per session: its bound, one frame beyond it, and snapshots and answers, of which a client that does not
+            // read has asked for a bounded number here.
+            let bound = open as u64 * (u64::from(OUTBOX_MAX) + 200_000);
+            let stats = side.shard.stats();
+            assert!(stats.outbox_bytes <= bound, "seed {}: outboxes hold {}", self.seed, stats.outbox_bytes);
+        }
+    }
+
+    /// Ticks cease, all sockets read freely: everybody must come to the newest values.
+    pub(crate) fn settle(&mut self) {
+        let ended = self.sequencer.ended(FeedOutcome::Ended);
+        self.broadcast(&ended);
+        for side in &mut self.lanes {
+            for (_, client) in side.io.clients.values_mut() {
+                client.socket.open_wide();
+                client.silent = false;
+            }
+        }
+        for _ in 0..600 {
+            self.time += Duration::from_millis(7);
+            for index in 0..SHARDS {
+                self.turn(index);
+            }
+            self.serve();
+        }
+        for side in &mut self.lanes {
+            assert!(side.queue.is_empty() && self.requests.is_empty(), "seed {}", self.seed);
+            for (_, client) in side.io.clients.values() {
+                client.check_complete(&self.log, &self.sequencer.catalog(), self.seed);
+            }
+        }
+    }
+
+    pub(crate) fn close_all(&mut self) {
+        let now = self.now();
+        for side in &mut self.lanes {
+            side.shard.drain(now, Duration::from_millis(100), &mut side.io);
+        }
+        for _ in 0..150 {
+            self.time += Duration::from_millis(10);
+            for index in 0..SHARDS {
+                self.turn(index);
+            }
+        }
+        for side in &mut self.lanes {
+            let stats = side.shard.stats();
+            let left = (stats.sessions, stats.lanes, stats.outbox_bytes);
+            assert_eq!(left, (0, 0, 0), "seed {}: sessions, lanes, outbox bytes are left", self.seed);
+            assert!(side.io.clients.is_empty());
+        }
+    }
+
+    /// A number that stands for all bytes that all clients have received.
+    pub(crate) fn digest(&self) -> u64 {
+        self.digest
+    }
+}
+
+impl ShardSide {
+    /// Queues a message; leaves batches out when the queue is full, and says so before whatever comes next.
+    fn push(&mut self, message: Upstream) {
+        if matches!(message, Upstream::Batch(_)) && self.queue.len() >= QUEUE_MAX {
+            self.lagging = true;
+            return;
+        }
+        if std::mem::take(&mut self.lagging) {
+            self.queue.push_back(Upstream::Lagged);
+        }
+        self.queue.push_back(message);
+    }
+
+    fn pop(&mut self) -> Option<Upstream> {
+        self.queue.pop_front().or_else(|| std::mem::take(&mut self.lagging).then_some(Upstream::Lagged))
+    }
+
+    /// Takes away the sockets of sessions that the hub has forgotten.
+    fn bury(&mut self) {
+        for (key, _reason) in std::mem::take(&mut self.io.gone) {
+            let gone = self.io.clients.remove(&key.index);
+            assert!(gone.is_some_and(|(generation, _)| generation == key.generation), "disconnected twice: {key:?}");
+        }
+    }
+}
+
+pub(crate) fn channel_key(symbol: &str, channel: Channel) -> StreamKey {
+    StreamKey::new(InstrumentId(symbol[1..].parse().unwrap()), channel)
+}
