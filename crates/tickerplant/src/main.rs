@@ -1,2 +1,41 @@
-//! Placeholder.
-fn main() {}
+//! The command `tickerplant`: reads its configuration, opens the feed, and runs the gateway until it is stopped.
+//!
+//! **Invariant:** everything that can go wrong ends in one line on standard error and a documented exit code; standard
+//! output has the start-up lines and nothing else.
+//!
+//! What is *not* here: anything about ticks, sessions or sockets.
+
+mod cli;
+mod exit;
+mod layers;
+mod plan;
+mod report;
+mod serve;
+mod settings;
+mod stop;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use cli::Command;
+use exit::Failure;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let loaded = cli::load(std::env::args_os(), std::env::vars_os())?;
+    let plan = plan::Plan::new(&loaded.settings)?;
+    match loaded.command {
+        Command::Serve => serve::serve(plan),
+        Command::CheckConfig => {
+            // Nobody may be there to read it (`| head`); that is no failure.
+            let _ = std::io::stdout().write_all(report::effective(&loaded, &plan).as_bytes());
+            Ok(())
+        }
+    }
+}

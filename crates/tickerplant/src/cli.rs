@@ -1,0 +1,136 @@
+//! The command line, laid over the environment, laid over the file.
+//!
+//! **Invariant:** a flag wins over the environment, the environment over the file, the file over the default, setting by
+//! setting; a list is taken whole from the highest place that gives it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::exit::{EXIT_CODES, Failure};
+use crate::layers::{self, Given, LayerError};
+use crate::settings::Settings;
+
+/// A ticker plant: market data in at one end, price frames over WebSocket out at the other
+#[derive(Debug, Parser)]
+#[command(name = "tickerplant", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    subcommand: Subcommands,
+}
+
+const EVERYWHERE: &str = "\
+Every flag is also an environment variable (--sim-seed is TICKERPLANT_SIM_SEED; lists separated by commas) and a key of the
+file (sim_seed). A flag wins over the environment, the environment over the file, the file over the default.";
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Serve a feed to WebSocket clients
+    #[command(after_help = format!("{EVERYWHERE}\n\n{EXIT_CODES}"))]
+    Serve(Settings),
+    /// Print the configuration that serve would use, and where each value comes from
+    #[command(after_help = format!("{EVERYWHERE}\n\n{EXIT_CODES}"))]
+    CheckConfig(Settings),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// `serve`
+    Serve,
+    /// `check-config`
+    CheckConfig,
+}
+
+/// The effective configuration, before it is looked at as a whole.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) command: Command,
+    pub(crate) settings: Settings,
+    /// Where each setting comes from that is not a default, by key
+    pub(crate) origins: BTreeMap<String, String>,
+    /// What each setting was given, defaults included, by key
+    pub(crate) texts: BTreeMap<String, Vec<String>>,
+}
+
+/// Reads the configuration from all its places.
+pub(crate) fn load(
+    args: impl Iterator<Item = OsString>,
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, Failure> {
+    let args: Vec<OsString> = args.collect();
+    let variables: Vec<_> = variables.collect();
+    let matches = Cli::command().try_get_matches_from(&args)?;
+    let environment = layers::environment(variables.iter().cloned())?;
+    let mut given: BTreeMap<String, Given> = BTreeMap::new();
+    let path = config_path(&matches, &variables);
+    for setting in path.map(|path| read_file(&path)).transpose()?.into_iter().flatten().chain(environment) {
+        given.insert(setting.key.clone(), setting);
+    }
+    let flags = given_as_flags(&matches);
+    given.retain(|key, _| !flags.contains(key));
+
+    // The lower layers become flags in front of the real ones: one parser for all of them.
+    let lower = given.values().flat_map(|setting| {
+        let flag = layers::flag(&setting.key);
+        setting.values.iter().map(move |value| OsString::from(format!("{flag}={value}")))
+    });
+    // A command's name is the first argument; the command line itself has no flags but those that end it.
+    let (head, rest) = args.split_at(args.len().min(2));
+    let matches = Cli::command().try_get_matches_from(head.iter().cloned().chain(lower).chain(rest.iter().cloned()))?;
+    let texts = texts(&matches);
+    let cli = Cli::from_arg_matches(&matches)?;
+    let (command, settings) = match cli.subcommand {
+        Subcommands::Serve(settings) => (Command::Serve, settings),
+        Subcommands::CheckConfig(settings) => (Command::CheckConfig, settings),
+    };
+    let origins = given
+        .into_values()
+        .map(|setting| (setting.key, setting.origin))
+        .chain(flags.into_iter().map(|key| (key, "command line".to_owned())))
+        .collect();
+    Ok(Loaded { command, settings, origins, texts })
+}
+
+/// The file that a flag names, or else the environment.
+fn config_path(matches: &ArgMatches, variables: &[(OsString, OsString)]) -> Option<OsString> {
+    let flag = matches.subcommand().and_then(|(_, matches)| matches.get_raw("config")?.next());
+    let variable = || variables.iter().find(|(name, value)| name == "TICKERPLANT_CONFIG" && !value.is_empty());
+    flag.map(ToOwned::to_owned).or_else(|| variable().map(|(_, value)| value.clone()))
+}
+
+fn read_file(path: &OsString) -> Result<Vec<Given>, LayerError> {
+    let name = path.to_string_lossy();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| LayerError::Unreadable { path: name.clone().into_owned(), reason: error.to_string() })?;
+    layers::file(&name, &text)
+}
+
+/// The keys of the flags on the command line.
+fn given_as_flags(matches: &ArgMatches) -> Vec<String> {
+    let Some((_, matches)) = matches.subcommand() else { return Vec::new() };
+    let on_command_line = |key: &String| matches.value_source(key) == Some(ValueSource::CommandLine);
+    layers::keys().into_iter().filter(on_command_line).collect()
+}
+
+/// What each setting was given, as text.
+fn texts(matches: &ArgMatches) -> BTreeMap<String, Vec<String>> {
+    let Some((_, matches)) = matches.subcommand() else { return BTreeMap::new() };
+    let text = |key: &str| {
+        let values = matches.get_raw(key).into_iter().flatten();
+        values.map(|value| value.to_string_lossy().into_owned()).collect()
+    };
+    layers::keys().into_iter().map(|key| (key.clone(), text(&key))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

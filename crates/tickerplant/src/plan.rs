@@ -1,0 +1,117 @@
+//! From settings to what the parts of the server want: the last check before anything is opened.
+//!
+//! **Invariant:** a [`Plan`] can be carried out as far as the settings go; what fails after it is the machine or a file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use feed::{Feed, Rebase, Repeat, ReplayOptions, SimulatorFeed};
+use tracing_subscriber::EnvFilter;
+
+use crate::exit::Failure;
+use crate::settings::{FeedSpec, LogFormat, Settings};
+
+/// What is to be served, how, and with which logs.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) gateway: gateway::Config,
+    pub(crate) source: Source,
+    pub(crate) log: EnvFilter,
+    pub(crate) log_format: LogFormat,
+}
+
+/// Where ticks come from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Simulator(simulator::Config),
+    Recordings(Vec<PathBuf>, ReplayOptions),
+}
+
+impl Plan {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, Failure> {
+        Ok(Self {
+            gateway: gateway_config(settings),
+            source: Source::new(settings)?,
+            log: EnvFilter::try_new(&settings.log)
+                .map_err(|error| Failure::Setting(format!("log: {:?} is not a filter: {error}", settings.log)))?,
+            log_format: settings.log_format,
+        })
+    }
+}
+
+impl Source {
+    fn new(settings: &Settings) -> Result<Self, Failure> {
+        let mut recordings = Vec::new();
+        for feed in &settings.feed {
+            match feed {
+                FeedSpec::Recording(path) => recordings.push(path.clone()),
+                FeedSpec::Simulator if settings.feed.len() == 1 => return simulator(settings).map(Self::Simulator),
+                FeedSpec::Simulator => {
+                    return Err(Failure::Setting("feed: sim cannot be combined with another feed".into()));
+                }
+            }
+        }
+        let options = ReplayOptions {
+            speed: settings.replay_speed,
+            repeat: if settings.replay_loop { Repeat::Loop } else { Repeat::Once },
+            rebase: if settings.replay_rebase { Rebase::ToStart } else { Rebase::Keep },
+            on_bad_record: settings.on_bad_record,
+        };
+        Ok(Self::Recordings(recordings, options))
+    }
+
+    /// Opens the feed; recordings are looked through for their instruments.
+    pub(crate) fn open(self) -> Result<Box<dyn Feed>, Failure> {
+        Ok(match self {
+            Self::Simulator(config) => {
+                Box::new(SimulatorFeed::new(config).map_err(|error| Failure::Setting(error.to_string()))?)
+            }
+            Self::Recordings(paths, options) => {
+                Box::new(feed::open_recordings(&paths, options).map_err(Failure::FeedOpen)?)
+            }
+        })
+    }
+}
+
+fn simulator(settings: &Settings) -> Result<simulator::Config, Failure> {
+    let config = simulator::Config {
+        seed: settings.sim_seed,
+        symbols: settings.sim_symbols,
+        rate: settings.sim_rate,
+        scenario: settings.sim_scenario,
+    };
+    config.check().map_err(|error| Failure::Setting(format!("the simulator: {error}")))?;
+    Ok(config)
+}
+
+fn gateway_config(settings: &Settings) -> gateway::Config {
+    let default = gateway::Config::new(settings.listen);
+    gateway::Config {
+        shards: settings.shards.map_or(default.shards, usize::from),
+        flush_interval: Duration::from_micros(settings.flush_interval_us),
+        start_on_first_subscriber: settings.start_on_first_subscriber,
+        connections_per_ip: settings.connections_per_ip.unwrap_or(default.connections_per_ip),
+        new_connections_per_ip_per_s: settings
+            .new_connections_per_ip_per_s
+            .unwrap_or(default.new_connections_per_ip_per_s),
+        connections_max: settings.connections_max,
+        limits: wire::Limits {
+            message_bytes_max: settings.message_bytes_max,
+            commands_per_s: settings.commands_per_s,
+            commands_burst: settings.commands_burst,
+            commands_rejected_max: settings.commands_rejected_max,
+            subscriptions_max: settings.subscriptions_max,
+            outbox_bytes_max: settings.outbox_bytes_max,
+            ping_interval_ms: settings.ping_interval_ms,
+            pings_unanswered_max: settings.pings_unanswered_max,
+            ..default.limits
+        },
+        heartbeat_ms: settings.heartbeat_ms,
+        handshake_timeout: Duration::from_millis(settings.handshake_timeout_ms.into()),
+        drain: Duration::from_millis(settings.drain_ms.into()),
+        origins: settings.allow_origin.clone(),
+        replay_bytes_max: settings.replay_bytes_max,
+        shard_queue_bytes_max: settings.shard_queue_bytes_max,
+        ..default
+    }
+}

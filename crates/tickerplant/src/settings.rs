@@ -1,0 +1,157 @@
+//! All settings: their flags, types, defaults and descriptions.
+//!
+//! **Invariant:** this is the only list of them. The environment's variables and the file's keys are derived from the
+//! flags (`--sim-seed`, `TICKERPLANT_SIM_SEED`, `sim_seed`), and their values are read by the same parsers.
+//!
+//! What is *not* here: which of several places a value is taken from (`layers`), and what it means (`plan`).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use wire::Limits;
+
+/// What `serve` and `check-config` can be told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Settings {
+    /// Read settings from this TOML file
+    #[arg(long, value_name = "FILE", help_heading = "Configuration")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Address to listen on; port 0 takes any free one and prints it
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", help_heading = "Server")]
+    pub(crate) listen: SocketAddr,
+    /// Threads that serve clients [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Server")]
+    pub(crate) shards: Option<u16>,
+    /// How long ticks may wait to be sent in fuller frames, in microseconds; 0 sends at once
+    #[arg(long, value_name = "US", default_value_t = gateway::Config::default().flush_interval.as_micros() as u64, value_parser = clap::value_parser!(u64).range(..=10_000_000), help_heading = "Server")]
+    pub(crate) flush_interval_us: u64,
+    /// Origins of web pages that may connect, such as https://desk.example; * is any. Repeatable [default: pages served
+    /// by this server, and on a loopback address all]
+    #[arg(long, value_name = "ORIGIN", help_heading = "Server")]
+    pub(crate) allow_origin: Vec<String>,
+    /// Over how long clients are disconnected when the server is stopped, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 5000, help_heading = "Server")]
+    pub(crate) drain_ms: u32,
+    /// Memory for what resuming clients may have missed, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = gateway::Config::default().replay_bytes_max, help_heading = "Server")]
+    pub(crate) replay_bytes_max: usize,
+    /// What may wait for one shard before its clients are told that it fell behind, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = gateway::Config::default().shard_queue_bytes_max, help_heading = "Server")]
+    pub(crate) shard_queue_bytes_max: usize,
+
+    /// Where ticks come from: sim, or recording:PATH (Databento .dbn or .dbn.zst, Tardis .csv or .csv.gz). Several
+    /// recordings are merged by time. Repeatable
+    #[arg(long, value_name = "FEED", default_value = "sim", help_heading = "Feed")]
+    pub(crate) feed: Vec<FeedSpec>,
+    /// Start the feed when the first subscribe has been applied: that session gets everything from sequence number 1
+    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set, help_heading = "Feed")]
+    pub(crate) start_on_first_subscriber: bool,
+    /// Seed of the simulated market; the same seed gives the same ticks
+    #[arg(long, value_name = "SEED", default_value_t = simulator::Config::default().seed, help_heading = "Feed")]
+    pub(crate) sim_seed: u64,
+    /// Instruments of the simulated market, 1 to 10000
+    #[arg(long, value_name = "N", default_value_t = simulator::Config::default().symbols, help_heading = "Feed")]
+    pub(crate) sim_symbols: usize,
+    /// Ticks per second of the simulated market, trades and quotes of all instruments together, 1 to 2000000
+    #[arg(long, value_name = "RATE", default_value_t = simulator::Config::default().rate, help_heading = "Feed")]
+    pub(crate) sim_rate: f64,
+    /// Kind of simulated market: market, or uniform (a metronome with equal instruments, for benchmarks)
+    #[arg(long, value_name = "SCENARIO", default_value_t = simulator::Config::default().scenario, help_heading = "Feed")]
+    pub(crate) sim_scenario: simulator::Scenario,
+    /// Pace of a recording: 1.0 as recorded, N times as fast, or max
+    #[arg(long, value_name = "SPEED", default_value = "1.0", help_heading = "Feed")]
+    pub(crate) replay_speed: feed::Speed,
+    /// Replay recordings again and again; sequence numbers go on and times never go back
+    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set, help_heading = "Feed")]
+    pub(crate) replay_loop: bool,
+    /// Shift all times of recordings so that the session begins now
+    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set, help_heading = "Feed")]
+    pub(crate) replay_rebase: bool,
+    /// What a bad record of a recording leads to: stop (exit code 5), or skip (it is counted)
+    #[arg(long, value_name = "ACTION", default_value_t = feed::OnBadRecord::default(), help_heading = "Feed")]
+    pub(crate) on_bad_record: feed::OnBadRecord,
+
+    /// Connections in all; 0 = no limit
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Limits")]
+    pub(crate) connections_max: u32,
+    /// Connections from one address; 0 = no limit [default: 64, on a loopback address 0]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(crate) connections_per_ip: Option<u32>,
+    /// New connections per second from one address; 0 = no limit [default: 20, on a loopback address 0]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(crate) new_connections_per_ip_per_s: Option<u32>,
+    /// How long a client may take to connect, in milliseconds; 0 = no limit
+    #[arg(long, value_name = "MS", default_value_t = 5000, help_heading = "Limits")]
+    pub(crate) handshake_timeout_ms: u32,
+    /// Largest message of a client, in bytes; 0 = no limit
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().message_bytes_max, help_heading = "Limits")]
+    pub(crate) message_bytes_max: u32,
+    /// Commands per second of a client, sustained; 0 = no limit
+    #[arg(long, value_name = "N", default_value_t = Limits::default().commands_per_s, help_heading = "Limits")]
+    pub(crate) commands_per_s: u32,
+    /// Commands of a client at once, after a pause
+    #[arg(long, value_name = "N", default_value_t = Limits::default().commands_burst, help_heading = "Limits")]
+    pub(crate) commands_burst: u32,
+    /// Commands refused for their rate within 10 s before the client is disconnected; 0 = never
+    #[arg(long, value_name = "N", default_value_t = Limits::default().commands_rejected_max, help_heading = "Limits")]
+    pub(crate) commands_rejected_max: u32,
+    /// Subscribed pairs of channel and symbol of a client; 0 = no limit
+    #[arg(long, value_name = "N", default_value_t = Limits::default().subscriptions_max, help_heading = "Limits")]
+    pub(crate) subscriptions_max: u32,
+    /// What may wait for a client that does not keep up, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().outbox_bytes_max, help_heading = "Limits")]
+    pub(crate) outbox_bytes_max: u32,
+    /// How often a client is sent a heartbeat message, in milliseconds; 0 = never
+    #[arg(long, value_name = "MS", default_value_t = gateway::Config::default().heartbeat_ms, help_heading = "Limits")]
+    pub(crate) heartbeat_ms: u64,
+    /// How often a client is pinged, in milliseconds; 0 = never
+    #[arg(long, value_name = "MS", default_value_t = Limits::default().ping_interval_ms, help_heading = "Limits")]
+    pub(crate) ping_interval_ms: u32,
+    /// Pings a client may leave unanswered before it is disconnected
+    #[arg(long, value_name = "N", default_value_t = Limits::default().pings_unanswered_max, help_heading = "Limits")]
+    pub(crate) pings_unanswered_max: u32,
+
+    /// What to log to standard error: error, warn, info, debug, trace, or a filter such as gateway=debug,info
+    #[arg(long, value_name = "FILTER", default_value = "info", help_heading = "Logs")]
+    pub(crate) log: String,
+    /// How to write logs
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "text", help_heading = "Logs")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// One place where ticks come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FeedSpec {
+    /// `sim`
+    Simulator,
+    /// `recording:PATH`
+    Recording(PathBuf),
+}
+
+/// The text names no feed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a feed is sim or recording:PATH")]
+pub(crate) struct UnknownFeed;
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+impl FromStr for FeedSpec {
+    type Err = UnknownFeed;
+    fn from_str(text: &str) -> Result<Self, UnknownFeed> {
+        match text.split_once(':') {
+            None if text == "sim" => Ok(Self::Simulator),
+            Some(("recording", path)) if !path.is_empty() => Ok(Self::Recording(path.into())),
+            _ => Err(UnknownFeed),
+        }
+    }
+}
