@@ -159,7 +159,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         connections_wanted: connections,
         connections_up: swarm.came_up(),
         connections_at_end: swarm.subscribed(),
-        connections_verified: verified,
+        connections_verified: verified.min(swarm.came_up()),
         window,
     };
     swarm.close();
