@@ -279,13 +279,9 @@ impl Reader {
                     InflateError::TooBig => Violation::too_big(&format!("message inflates to more than {limit} bytes")),
                     InflateError::Corrupt => Violation::invalid("message is not a deflate stream"),
                 })?;
-                if begun.kind == OpCode::Text {
-                    let text = str::from_utf8(inflated).map_err(|_| Violation::invalid("text is not UTF-8"))?;
-                    on(Incoming::Text(text));
-                } else {
-                    on(Incoming::Binary(inflated));
-                }
+                let outcome = hand_over(begun.kind, inflated, on);
                 inflater.give_back();
+                outcome?;
             }
             (Message::Binary(payload), ..) => on(Incoming::Binary(&payload)),
             (Message::Text(text), ..) => on(Incoming::Text(&text)),
@@ -317,6 +313,17 @@ fn control(opcode: OpCode, payload: &[u8], on: &mut dyn FnMut(Incoming<'_>)) -> 
         }
     }
     Ok(Progress::Going)
+}
+
+/// Hands over an inflated message.
+fn hand_over(kind: OpCode, inflated: &[u8], on: &mut dyn FnMut(Incoming<'_>)) -> Result<(), Violation> {
+    if kind == OpCode::Text {
+        let text = str::from_utf8(inflated).map_err(|_| Violation::invalid("text is not UTF-8"))?;
+        on(Incoming::Text(text));
+    } else {
+        on(Incoming::Binary(inflated));
+    }
+    Ok(())
 }
 
 fn parse_close(payload: &[u8]) -> Result<(Option<u16>, &str), Violation> {

@@ -32,17 +32,27 @@ impl Inflater {
         Self { shared: None, output: Vec::new() }
     }
 
-    /// Inflates a complete message; the output is borrowed until the next.
+    /// Inflates a complete message; the output is borrowed until [`Self::give_back`].
     pub(crate) fn inflate(
         &mut self,
         decoder: &mut Decoder,
         message: &[u8],
         bytes_max: usize,
     ) -> Result<&[u8], InflateError> {
+        match self.run(decoder, message, bytes_max) {
+            Ok(()) => Ok(&self.output),
+            Err(error) => {
+                self.give_back();
+                Err(error)
+            }
+        }
+    }
+
+    fn run(&mut self, decoder: &mut Decoder, message: &[u8], bytes_max: usize) -> Result<(), InflateError> {
         self.output.clear();
         if message.is_empty() {
             // Not quite a deflate stream (it should be one zero byte), but what zlib yields for flushing twice.
-            return Ok(&[]);
+            return Ok(());
         }
         let (state, ending) = match decoder {
             Decoder::Shared => (&mut self.shared, Ending::Stream),
@@ -59,7 +69,7 @@ impl Inflater {
         if ending == Ending::Stream && output.run(state, &END)? == Ended::No {
             return Err(InflateError::Corrupt);
         }
-        Ok(&self.output)
+        Ok(())
     }
 
     /// Gives the memory of an unusually large message back.
