@@ -294,6 +294,13 @@ impl Client {
     }
 
     fn element(&mut self, element: &Element, snapshot: bool, log: &Log, context: &str) {
+        match *element {
+            Element::Gap { key, from, to } => {
+                assert!(!snapshot, "{context}: a gap in a snapshot");
+                assert!(from <= to, "{context}: {element:?}");
+                self.missed += to + 1 - from;
+                self.expected.insert(key, to);
+            }
             Element::Value { key, seq, time, price, id } => {
                 let mode = self.mode(key).unwrap_or_else(|| panic!("{context}: not subscribed: {element:?}"));
                 Self::check_value(key, seq, time, price, id, log, context);
