@@ -101,7 +101,8 @@ fn gateway_config(settings: &Settings) -> gateway::Config {
             commands_burst: settings.commands_burst,
             commands_rejected_max: settings.commands_rejected_max,
             subscriptions_max: settings.subscriptions_max,
-            outbox_bytes_max: settings.outbox_bytes_max,
+            // 0 is no limit for one client; all outboxes together have a bound all the same.
+            outbox_bytes_max: if settings.outbox_bytes_max == 0 { u32::MAX } else { settings.outbox_bytes_max },
             ping_interval_ms: settings.ping_interval_ms,
             pings_unanswered_max: settings.pings_unanswered_max,
             ..default.limits

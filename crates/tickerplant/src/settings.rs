@@ -101,7 +101,7 @@ pub(crate) struct Settings {
     /// Subscribed pairs of channel and symbol of a client; 0 = no limit
     #[arg(long, value_name = "N", default_value_t = Limits::default().subscriptions_max, help_heading = "Limits")]
     pub(crate) subscriptions_max: u32,
-    /// What may wait for a client that does not keep up, in bytes
+    /// What may wait for a client that does not keep up, in bytes; 0 = no limit for one client
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().outbox_bytes_max, help_heading = "Limits")]
     pub(crate) outbox_bytes_max: u32,
     /// How often a client is sent a heartbeat message, in milliseconds; 0 = never
