@@ -11,6 +11,9 @@ use tracing_subscriber::EnvFilter;
 use crate::exit::Failure;
 use crate::settings::{FeedSpec, LogFormat, Settings};
 
+/// Stands for no time limit: longer than any connection lasts, and far from the end of the clock.
+const NO_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What is to be served, how, and with which logs.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -108,7 +111,10 @@ fn gateway_config(settings: &Settings) -> gateway::Config {
             ..default.limits
         },
         heartbeat_ms: settings.heartbeat_ms,
-        handshake_timeout: Duration::from_millis(settings.handshake_timeout_ms.into()),
+        handshake_timeout: match settings.handshake_timeout_ms {
+            0 => NO_TIMEOUT,
+            ms => Duration::from_millis(ms.into()),
+        },
         drain: Duration::from_millis(settings.drain_ms.into()),
         origins: settings.allow_origin.clone(),
         replay_bytes_max: settings.replay_bytes_max,

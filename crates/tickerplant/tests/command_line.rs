@@ -240,6 +240,26 @@ fn the_first_lines_say_where_to_look() {
     assert!(server.request("/metrics").starts_with("HTTP/1.1 200"));
 }
 
+#[test]
+fn limits_can_be_switched_off() {
+    let off = [
+        "connections-max",
+        "connections-per-ip",
+        "new-connections-per-ip-per-s",
+        "handshake-timeout-ms",
+        "message-bytes-max",
+        "commands-per-s",
+        "commands-rejected-max",
+        "subscriptions-max",
+        "outbox-bytes-max",
+        "heartbeat-ms",
+        "ping-interval-ms",
+    ]
+    .map(|flag| format!("--{flag}=0"));
+    let server = Server::start(&off.each_ref().map(String::as_str));
+    assert!(server.request("/healthz").starts_with("HTTP/1.1 200"));
+}
+
 #[cfg(unix)]
 #[test]
 fn either_signal_ends_it_with_0() {
