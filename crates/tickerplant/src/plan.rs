@@ -12,7 +12,7 @@ use crate::exit::Failure;
 use crate::settings::{FeedSpec, LogFormat, Settings};
 
 /// Stands for no time limit: longer than any connection lasts, and far from the end of the clock.
-const NO_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+const NO_TIMEOUT: Duration = Duration::from_hours(365 * 24);
 
 /// What is to be served, how, and with which logs.
 #[derive(Debug)]
