@@ -41,6 +41,7 @@ impl Exporter {
                 counter(names::SHARD_LAGS, |s| s.lags),
                 drops("slow", |s| s.dropped_slow),
                 drops("conflated", |s| s.dropped_conflated),
+                drops("evicted", |s| s.dropped_evicted),
             ],
             gauges: vec![
                 gauge(names::SESSIONS, |s| s.sessions),
