@@ -14,10 +14,9 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Parser, ValueEnum};
-use flate2::{Compress, Compression, FlushCompress};
 use websocket::{
     Incoming, Inflater, MessageKinds, Reader, ReaderConfig,
-    deflate::{Params, Policy, Takeover, negotiate},
+    deflate::{Compressor, Params, Policy, Takeover, negotiate},
     frame::{self, Compressed, OpCode},
     handshake::{self, HttpVersion, Refusal},
 };
@@ -208,9 +207,8 @@ impl Replies {
     }
 
     fn echo(&mut self, opcode: OpCode, payload: &[u8]) {
-        let deflated = self.deflater.as_mut().and_then(|deflater| deflater.deflate(payload));
-        let (compressed, payload) = match &deflated {
-            Some(deflated) => (Compressed::Yes, &deflated[..]),
+        let (compressed, payload) = match &mut self.deflater {
+            Some(deflater) => (Compressed::Yes, deflater.deflate(payload)),
             None => (Compressed::No, payload),
         };
         self.bytes.extend_from_slice(&frame::header(opcode, compressed, payload.len()));
@@ -218,36 +216,24 @@ impl Replies {
     }
 }
 
-/// A compressor for one connection, as simple as it can be.
+/// A compressor for this connection alone: nobody else gets the same messages.
 struct Deflater {
-    state: Compress,
+    compressor: Compressor,
     params: Params,
+    deflated: Vec<u8>,
 }
 
 impl Deflater {
     fn new(params: Params) -> Self {
-        let state = Compress::new_with_window_bits(Compression::fast(), false, params.server_max_window_bits);
-        Self { state, params }
+        Self { compressor: Compressor::new(1, params.server_max_window_bits), params, deflated: Vec::new() }
     }
 
-    /// The deflated payload without its tail (RFC 7692 section 7.2.1); `None` if it cannot be deflated.
-    fn deflate(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
+    fn deflate(&mut self, payload: &[u8]) -> &[u8] {
         if self.params.server_no_context_takeover {
-            self.state.reset();
+            self.compressor.reset();
         }
-        let mut deflated = Vec::with_capacity(payload.len() / 2 + 64);
-        let begin = self.state.total_in();
-        loop {
-            let input = &payload[(self.state.total_in() - begin) as usize..];
-            self.state.compress_vec(input, &mut deflated, FlushCompress::Sync).ok()?;
-            // A full buffer may hide that there is more.
-            if deflated.len() < deflated.capacity() {
-                break;
-            }
-            deflated.reserve(deflated.len());
-        }
-        let kept = deflated.strip_suffix(&[0x00, 0x00, 0xFF, 0xFF])?.len();
-        deflated.truncate(kept);
-        Some(deflated)
+        self.deflated.clear();
+        self.compressor.compress(payload, &mut self.deflated);
+        &self.deflated
     }
 }

@@ -39,6 +39,7 @@ impl Compressor {
     /// Appends `message`, deflated, to `out`.
     pub fn compress(&mut self, message: &[u8], out: &mut Vec<u8>) {
         let begin = self.state.total_in();
+        let kept = out.len();
         loop {
             let consumed = (self.state.total_in() - begin) as usize;
             // Incompressible input grows by 5 bytes per 16 kB and a flush; mostly this is room for all of it.
@@ -50,8 +51,13 @@ impl Compressor {
                 break;
             }
         }
-        if out.ends_with(&TAIL) {
+        if out[kept..].ends_with(&TAIL) {
             out.truncate(out.len() - TAIL.len());
+        }
+        if out.len() == kept {
+            // A second flush in a row yields nothing, but the receiver would take the tail that it adds for the begin of a
+            // block: an empty message is the one byte that begins the empty block (section 7.2.3.6).
+            out.push(0);
         }
     }
 }
@@ -100,6 +106,20 @@ mod tests {
                     prop_assert_eq!(&inflate(receiver, &deflated[6..]), message);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn empty_messages_are_one_byte_each() {
+        let mut compressor = Compressor::new(1, 15);
+        let mut receiver = Decompress::new(false);
+        for message in [&b""[..], b"", b"full", b"", b"", b"again"] {
+            // What is before in the buffer must not be taken for the end of the message.
+            let mut deflated = TAIL.to_vec();
+            compressor.compress(message, &mut deflated);
+            assert_eq!(deflated[..4], TAIL);
+            assert_eq!(deflated[4..] == [0], message.is_empty(), "{deflated:?}");
+            assert_eq!(inflate(&mut receiver, &deflated[4..]), message);
         }
     }
 
