@@ -1,0 +1,134 @@
+//! Writes the seeds of `commands` and `recordings`: valid traffic in every form, a file each.
+//!
+//! `cargo run --manifest-path fuzz/Cargo.toml --example seeds`; the seeds of the other targets were written by hand.
+
+use std::{fs, path::Path};
+
+use dbn::{
+    BidAskPair, MappingInterval, Mbp1Msg, Metadata, RecordHeader, SType, Schema, SymbolMapping, TradeMsg,
+    encode::{DbnEncodable, EncodeRecord, dbn::Encoder},
+    rtype,
+};
+use serde_json::json;
+
+const TRADES: &str = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount
+binance-futures,BTCUSDT,1582329600000000,1582329600005000,1,buy,9612.25,0.5
+binance-futures,BTCUSDT,1582329601000000,1582329601005000,2,sell,9612,12
+binance-futures,ETHUSDT,1582329602000000,1582329602005000,c0ffee,unknown,1e2,.25
+";
+const QUOTES: &str = "exchange,symbol,timestamp,local_timestamp,ask_amount,ask_price,bid_price,bid_amount
+binance-futures,BTCUSDT,1582329600000000,1582329600005000,3.5,9612.5,9612.25,1
+binance-futures,BTCUSDT,1582329601000000,1582329601005000,,,9612.25,2
+";
+const SYMBOL_ID: u32 = 118;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
+    commands(&seeds.join("commands"))?;
+    recordings(&seeds.join("recordings"))?;
+    Ok(())
+}
+
+/// Every command with all its keys; the first byte is the encoding, as the target reads it.
+fn commands(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    fs::create_dir_all(folder)?;
+    let subscribe = json!({
+        "op": "subscribe", "id": 1, "channels": ["trades", "quotes"], "symbols": ["BTC-USD", "ESU4"], "mode": "latest",
+        "interval_ms": 250, "snapshot": false, "slow": "disconnect",
+        "since": {"epoch": "e1", "seqs": {"ESU4": {"trades": 7, "quotes": 18_446_744_073_709_551_615_u64}}},
+    });
+    let commands = [
+        ("auth", json!({"op": "auth", "token": "secret"})),
+        ("subscribe", subscribe),
+        ("subscribe-all", json!({"op": "subscribe", "id": "all", "channels": ["ticker"], "symbols": ["*"]})),
+        ("update", json!({"op": "update", "id": -2, "channels": ["quotes"], "symbols": ["*"], "interval_ms": 1000})),
+        ("unsubscribe", json!({"op": "unsubscribe", "id": 3, "channels": ["status"], "symbols": ["ESU4"]})),
+        ("unsubscribe-all", json!({"op": "unsubscribe", "channels": null})),
+        ("subscriptions", json!({"op": "subscriptions", "id": "\u{e9}\n"})),
+        ("instruments", json!({"op": "instruments", "prefix": "ES"})),
+        ("ping", json!({"op": "ping", "id": u64::MAX})),
+        ("unknown-keys", json!({"op": "ping", "x": {"y": [1.5, null, true, {"z": "w"}]}})),
+        ("unknown-op", json!({"op": "shout", "id": 9})),
+        ("unknown-channel", json!({"op": "subscribe", "id": 9, "channels": ["tardes"], "symbols": ["A"]})),
+        ("wrong-type", json!({"op": "subscribe", "id": 9, "channels": "trades", "symbols": [7]})),
+    ];
+    for (name, command) in commands {
+        fs::write(folder.join(format!("{name}-json")), [b"\0", command.to_string().as_bytes()].concat())?;
+        fs::write(folder.join(format!("{name}-pack")), [b"\x01", &rmp_serde::to_vec(&command)?[..]].concat())?;
+    }
+    Ok(())
+}
+
+fn recordings(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    fs::create_dir_all(folder)?;
+    fs::write(folder.join("trades.csv"), TRADES)?;
+    fs::write(folder.join("quotes.csv"), QUOTES)?;
+    fs::write(folder.join("windows.csv"), format!("\u{feff}{}", QUOTES.replace('\n', "\r\n")))?;
+    fs::write(folder.join("bad-line.csv"), format!("{TRADES}binance,BTCUSDT,x,1,1,buy,1,1\n"))?;
+    let trades: Vec<TradeMsg> = (1..=2).map(trade).collect();
+    fs::write(folder.join("trades.dbn"), databento(Schema::Trades, &trades)?)?;
+    let tops =
+        [top(1, b'A', (5511, 3), (5512, 4)), top(2, b'T', (5511, 3), (5512, 4)), top(3, b'C', (5510, 1), (5512, 4))];
+    fs::write(folder.join("tops.dbn"), databento(Schema::Mbp1, &tops)?)?;
+    let mut cut = databento(Schema::Trades, &trades)?;
+    cut.truncate(cut.len() - 9);
+    fs::write(folder.join("cut.dbn"), cut)?;
+    Ok(())
+}
+
+fn databento<R: DbnEncodable>(schema: Schema, records: &[R]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let day = |day| time::Date::from_calendar_date(2024, time::Month::July, day);
+    let interval = MappingInterval { start_date: day(1)?, end_date: day(3)?, symbol: SYMBOL_ID.to_string() };
+    let metadata = Metadata::builder()
+        .dataset("GLBX.MDP3")
+        .schema(Some(schema))
+        .start(0)
+        .stype_in(Some(SType::RawSymbol))
+        .stype_out(SType::InstrumentId)
+        .mappings(vec![SymbolMapping { raw_symbol: "ESU4".into(), intervals: vec![interval] }])
+        .build();
+    let mut content = Vec::new();
+    let mut encoder = Encoder::new(&mut content, &metadata)?;
+    for record in records {
+        encoder.encode_record(record)?;
+    }
+    drop(encoder);
+    Ok(content)
+}
+
+fn trade(number: u32) -> TradeMsg {
+    let time = u64::from(number) * 1000;
+    TradeMsg {
+        hd: RecordHeader::new::<TradeMsg>(rtype::MBP_0, 1, SYMBOL_ID, time),
+        price: 5_512_250_000_000 + i64::from(number) * 250_000_000,
+        size: number,
+        action: b'T' as _,
+        side: b'B' as _,
+        ts_recv: time + 5,
+        sequence: number,
+        ..TradeMsg::default()
+    }
+}
+
+fn top(number: u32, action: u8, bid: (i64, u32), ask: (i64, u32)) -> Mbp1Msg {
+    const NANO: i64 = 1_000_000_000;
+    let time = u64::from(number) * 1000;
+    Mbp1Msg {
+        hd: RecordHeader::new::<Mbp1Msg>(rtype::MBP_1, 1, SYMBOL_ID, time),
+        price: 5512 * NANO,
+        size: 1,
+        action: action as _,
+        side: b'A' as _,
+        ts_recv: time + 5,
+        sequence: number,
+        levels: [BidAskPair {
+            bid_px: bid.0 * NANO,
+            bid_sz: bid.1,
+            ask_px: ask.0 * NANO,
+            ask_sz: ask.1,
+            bid_ct: 1,
+            ask_ct: 1,
+        }],
+        ..Mbp1Msg::default()
+    }
+}
