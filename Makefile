@@ -2,6 +2,8 @@
 #
 # TICKER_RECORDINGS   a folder with recorded sessions; tests that need it say so and pass where it is not set
 # ARGS                what `make run` hands to `tickerplant serve`
+# SET                 which cases `make conformance` runs: ci (default) or all
+# FUZZ_SECONDS        how long `make fuzz` runs each target (default 60)
 # CARGO_TARGET_DIR    where Rust builds go (default target)
 
 SHELL := /usr/bin/env bash
@@ -9,10 +11,11 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-rust test-web test-browser test-e2e bench lint lint-rust lint-deps lint-web lint-python \
+.PHONY: help setup run test test-rust test-web test-browser test-e2e conformance fuzz bench lint lint-rust lint-deps lint-web lint-python \
 	clean tools chromium
 
 ARGS ?=
+SET ?= ci
 CARGO_TARGET_DIR ?= target
 TARGET := $(abspath $(CARGO_TARGET_DIR))
 export CARGO_TARGET_DIR := $(TARGET)
@@ -86,6 +89,14 @@ test-e2e: $(VENV) $(E2E_MODULES) $(DEBUG_BINARY) ## the real server from outside
 .PHONY: $(DEBUG_BINARY)
 $(DEBUG_BINARY): | tools
 	cargo build --package tickerplant
+
+# --- what the protocol's own test suite and random input find ---
+
+conformance: | tools ## the Autobahn suite on the WebSocket crate; SET=all runs all of its 517 cases
+	python3 scripts/conformance --set $(SET)
+
+fuzz: | tools ## each fuzz target for FUZZ_SECONDS
+	python3 scripts/fuzz
 
 # --- bench ---
 
