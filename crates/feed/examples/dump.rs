@@ -65,7 +65,7 @@ fn write_tick(instrument: &Instrument, tick: &Tick, out: &mut impl Write) -> std
                 bid.0, bid.1, ask.0, ask.1
             )
         }
-        Event::Bar(_) | Event::Ticker(_) | Event::Status(_) => Ok(()),
+        Event::Bar(_) | Event::Ticker(_) | Event::Status(_) | Event::BookSnapshot(_) | Event::BookDelta(_) => Ok(()),
     }
 }
 

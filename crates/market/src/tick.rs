@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{BarInterval, Channel, InstrumentId, Price, Size, Timestamp};
+use crate::{BarInterval, BookUpdate, Channel, InstrumentId, Price, Size, Timestamp};
 
 /// One event of one instrument.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +35,11 @@ pub enum Event {
     Ticker(Ticker),
     /// The trading status changed
     Status(Status),
+    /// The book is this now, whatever it was before. A feed hands over [`crate::BookDepth::Full`] only; the other depths
+    /// are cut out of it ([`crate::BookViews`]).
+    BookSnapshot(BookUpdate),
+    /// Levels of the book changed
+    BookDelta(BookUpdate),
 }
 
 impl Event {
@@ -46,6 +51,7 @@ impl Event {
             Self::Bar(bar) => Channel::Bars(bar.interval),
             Self::Ticker(_) => Channel::Ticker,
             Self::Status(_) => Channel::Status,
+            Self::BookSnapshot(update) | Self::BookDelta(update) => Channel::Book(update.depth()),
         }
     }
 }
@@ -170,4 +176,16 @@ pub struct Status {
     pub code: StatusCode,
     /// Why, in the venue's words; may be empty
     pub reason: Arc<str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn books_do_not_make_ticks_larger() {
+        // A bar is the largest event; a tick is copied into the replay ring.
+        assert!(size_of::<BookUpdate>() <= size_of::<Bar>());
+        assert_eq!((size_of::<Event>(), size_of::<Tick>()), (64, 80));
+    }
 }

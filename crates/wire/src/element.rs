@@ -6,7 +6,9 @@
 //!
 //! What is *not* here: control messages (`message`), which are rare and may take their time.
 
-use market::{Bar, Channel, Event, Instrument, Level, Price, Quote, Side, Size, Status, Ticker, Timestamp, Trade};
+use market::{
+    Bar, BookUpdate, Channel, Event, Instrument, Level, Price, Quote, Side, Size, Status, Ticker, Timestamp, Trade,
+};
 
 use crate::{Dialect, decimal, json, pack};
 
@@ -63,6 +65,8 @@ mod kind {
     pub(super) const TRADE: u64 = 1;
     pub(super) const QUOTE: u64 = 2;
     pub(super) const BAR: u64 = 3;
+    pub(super) const BOOK_SNAPSHOT: u64 = 4;
+    pub(super) const BOOK_DELTA: u64 = 5;
     pub(super) const TICKER: u64 = 6;
     pub(super) const STATUS: u64 = 7;
     pub(super) const GAP: u64 = 8;
@@ -86,6 +90,8 @@ pub fn encode_element(
                 Event::Bar(bar) => pack_bar(&head, bar, out),
                 Event::Ticker(ticker) => pack_ticker(&head, ticker, out),
                 Event::Status(status) => pack_status(&head, status, out),
+                Event::BookSnapshot(update) => pack_book(&head, kind::BOOK_SNAPSHOT, update, out),
+                Event::BookDelta(update) => pack_book(&head, kind::BOOK_DELTA, update, out),
             }
         }
         Dialect::NativeJson => {
@@ -96,6 +102,8 @@ pub fn encode_element(
                 Event::Bar(bar) => object.bar(seq, time, bar),
                 Event::Ticker(ticker) => object.ticker(seq, time, ticker),
                 Event::Status(status) => object.status(seq, time, status),
+                Event::BookSnapshot(update) => object.book(br#"{"type":"book_snapshot","symbol":""#, seq, time, update),
+                Event::BookDelta(update) => object.book(br#"{"type":"book_delta","symbol":""#, seq, time, update),
             }
         }
     }
@@ -220,6 +228,22 @@ fn pack_status(head: &PackedHead<'_>, status: &Status, out: &mut Vec<u8>) {
     pack::text(&status.reason, out);
 }
 
+fn pack_book(head: &PackedHead<'_>, kind: u64, update: &BookUpdate, out: &mut Vec<u8>) {
+    head.write(4, kind, out);
+    pack::unsigned(update.depth().wire_depth().into(), out);
+    for levels in [update.bids(), update.asks()] {
+        // A level is a header and two numbers.
+        out.reserve(5 + levels.len() * 19);
+        pack::array(levels.len(), out);
+        for level in levels {
+            pack::array(2, out);
+            pack::signed(level.price.0, out);
+            pack::unsigned(level.size.0, out);
+        }
+    }
+    pack::unsigned(update.checksum().into(), out);
+}
+
 /// A JSON element being written. Keys come with the comma before and the colon after them; symbols, channels and names
 /// have no character that JSON would escape.
 struct Object<'a> {
@@ -280,6 +304,26 @@ impl Object<'_> {
         self.raw(br#","reason":"#);
         json::text(&status.reason, self.out);
         self.end();
+    }
+
+    fn book(&mut self, begin: &[u8], seq: u64, time: Timestamp, update: &BookUpdate) {
+        self.head(begin, seq, time);
+        self.number(br#","depth":"#, update.depth().wire_depth().into());
+        self.levels(br#","bids":["#, update.bids());
+        self.levels(br#","asks":["#, update.asks());
+        self.number(br#","checksum":"#, update.checksum().into());
+        self.end();
+    }
+
+    /// Levels as pairs of decimals; `key` opens the array.
+    fn levels(&mut self, key: &[u8], levels: &[Level]) {
+        self.raw(key);
+        for (index, level) in levels.iter().enumerate() {
+            self.price(if index == 0 { b"[" } else { b",[" }, level.price);
+            self.size(b",", level.size);
+            self.out.push(b']');
+        }
+        self.out.push(b']');
     }
 
     fn gap(&mut self, time: Timestamp, gap: Gap) {

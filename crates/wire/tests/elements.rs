@@ -5,8 +5,8 @@
 use std::fmt::Write as _;
 
 use market::{
-    AssetClass, Bar, BarInterval, BookDepth, Channel, Event, Instrument, InstrumentId, Level, Price, Quote, Side, Size,
-    Status, StatusCode, Symbol, Ticker, Timestamp, Trade,
+    AssetClass, Bar, BarInterval, BookDepth, BookUpdate, Channel, Event, Instrument, InstrumentId, Level, Price, Quote,
+    Side, Size, Status, StatusCode, Symbol, Ticker, Timestamp, Trade,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -164,6 +164,28 @@ fn status() {
 }
 
 #[test]
+fn books_have_their_levels_best_first() {
+    let level = |price, size| Level { price: Price(price), size: Size(size) };
+    let snapshot =
+        BookUpdate::new(BookDepth::Top10, &[level(968_218, 12_000), level(-1, 1)], &[level(968_219, 5)], 0xcbf4_3926);
+    check_event(
+        1,
+        &Event::BookSnapshot(snapshot),
+        "98 04 07 01 cf17de19e9e14b7001 0a 92 92ce000ec61acd2ee0 92ff01 91 92ce000ec61b05 cecbf43926",
+        &json!([4, 7, 1, TIME.0, 10, [[968_218, 12_000], [-1, 1]], [[968_219, 5]], 0xcbf4_3926u32]),
+        r#"{"type":"book_snapshot","symbol":"BTC-USD","seq":1,"time":"2024-07-01T13:30:00.000000001Z","depth":10,"bids":[["9682.18","1.2000"],["-0.01","0.0001"]],"asks":[["9682.19","0.0005"]],"checksum":3421780262}"#,
+    );
+    let delta = BookUpdate::new(BookDepth::Full, &[], &[level(968_219, 0)], 0);
+    check_event(
+        2,
+        &Event::BookDelta(delta),
+        "98 05 07 02 cf17de19e9e14b7001 00 90 91 92ce000ec61b00 00",
+        &json!([5, 7, 2, TIME.0, 0, [], [[968_219, 0]], 0]),
+        r#"{"type":"book_delta","symbol":"BTC-USD","seq":2,"time":"2024-07-01T13:30:00.000000001Z","depth":0,"bids":[],"asks":[["9682.19","0.0000"]],"checksum":0}"#,
+    );
+}
+
+#[test]
 fn gap() {
     let gap = Gap { channel: Channel::Quotes, from_seq: 4, to_seq: 1000, reason: GapReason::Conflated };
     check(
@@ -246,7 +268,23 @@ fn event() -> impl Strategy<Value = Event> {
     );
     let status =
         ".{0,40}".prop_map(|reason| Event::Status(Status { code: StatusCode::Auction, reason: reason.into() }));
-    prop_oneof![trade, quote, bar, ticker, status]
+    prop_oneof![trade, quote, bar, ticker, status, book()]
+}
+
+fn book() -> impl Strategy<Value = Event> {
+    let side = || {
+        let level = any::<(i64, u64)>().prop_map(|(price, size)| Level { price: Price(price), size: Size(size) });
+        prop::collection::vec(level, 0..40)
+    };
+    let depth = prop::sample::select(vec![BookDepth::Top10, BookDepth::Top50, BookDepth::Full]);
+    (any::<bool>(), depth, side(), side(), any::<u32>()).prop_map(|(snapshot, depth, bids, asks, checksum)| {
+        let update = BookUpdate::new(depth, &bids, &asks, checksum);
+        if snapshot { Event::BookSnapshot(update) } else { Event::BookDelta(update) }
+    })
+}
+
+fn pairs(levels: &[Level]) -> Value {
+    levels.iter().map(|level| json!([level.price.0, level.size.0])).collect()
 }
 
 fn levels(quote: &Quote) -> [Value; 4] {
@@ -281,6 +319,11 @@ fn array(seq: u64, event: &Event) -> Value {
             json!([6, 7, seq, TIME.0, t.last.0, t.open.0, t.high.0, t.low.0, t.volume.0, t.turnover, t.trade_count])
         }
         Event::Status(s) => json!([7, 7, seq, TIME.0, s.code as u8, &*s.reason]),
+        Event::BookSnapshot(book) | Event::BookDelta(book) => {
+            let kind = if matches!(event, Event::BookSnapshot(_)) { 4 } else { 5 };
+            let depth = [10, 50, 0][book.depth() as usize];
+            json!([kind, 7, seq, TIME.0, depth, pairs(book.bids()), pairs(book.asks()), book.checksum()])
+        }
     }
 }
 
@@ -328,6 +371,15 @@ proptest! {
                     prop_assert!((ratio - 1.0).abs() < 1e-15, "{} {}", element["turnover"], ticker.turnover);
                 }
                 Event::Status(status) => prop_assert_eq!(&element["reason"], &json!(&*status.reason)),
+                Event::BookSnapshot(book) | Event::BookDelta(book) => {
+                    for (key, levels) in [("bids", book.bids()), ("asks", book.asks())] {
+                        let prices = element[key].as_array().unwrap().iter().map(|pair| {
+                            market::parse_decimal(pair[0].as_str().unwrap(), -2).unwrap()
+                        });
+                        prop_assert!(prices.eq(levels.iter().map(|level| level.price.0)));
+                    }
+                    prop_assert_eq!(&element["checksum"], &json!(book.checksum()));
+                }
             }
         }
     }
