@@ -4,7 +4,7 @@ mod client;
 
 use client::*;
 use proptest::prelude::*;
-use websocket::{MessageKinds, ReaderConfig, deflate::Params};
+use websocket::{Inflater, MessageKinds, Reader, ReaderConfig, deflate::Params};
 
 fn check(compression: Option<Params>, frames: &[Vec<u8>], expected: &[Event]) {
     let (events, outcome) = read(ReaderConfig::default(), compression, &frames.concat());
@@ -184,6 +184,57 @@ fn too_large_a_message_is_1009() {
         assert!(bomb.len() < 1000, "{}", bomb.len());
         check(Some(compression), "bomb", &[bomb], Err(1009));
     }
+}
+
+#[test]
+fn the_limits_may_be_as_small_or_as_large_as_can_be() {
+    let least = ReaderConfig { message_bytes_max: 0, fragments_max: 1, ..ReaderConfig::default() };
+    let empty = [frame(FIN | TEXT, b""), frame(FIN | PING, &[1; 125])].concat();
+    assert_eq!(read(least, None, &empty), (vec![text(""), Event::Ping(vec![1; 125])], Ok(())));
+    for over in [frame(FIN | TEXT, b"x"), [frame(TEXT, b""), frame(FIN | CONTINUATION, b"")].concat()] {
+        assert_eq!(read(least, None, &over).1.map_err(|violation| violation.code), Err(1009));
+    }
+    let bomb = frame(FIN | RSV1 | TEXT, &deflate(b"x"));
+    assert_eq!(read(least, Some(STATELESS), &bomb).1.map_err(|violation| violation.code), Err(1009));
+    let most = ReaderConfig { message_bytes_max: usize::MAX, fragments_max: usize::MAX, ..least };
+    for compression in [STATELESS, WITH_CONTEXT] {
+        let frames = [frame(TEXT, b"a"), frame(FIN | CONTINUATION, b"b"), frame(FIN | RSV1 | TEXT, &deflate(b"c"))];
+        assert_eq!(read(most, Some(compression), &frames.concat()), (vec![text("ab"), text("c")], Ok(())));
+    }
+    // What is announced is not made room for; the sum of what is announced must not overflow.
+    let frames = [frame(BINARY, b"x"), header(FIN | CONTINUATION, usize::MAX >> 1)].concat();
+    assert_eq!(read(most, None, &frames), (vec![], Ok(())));
+}
+
+#[test]
+fn what_is_wrong_is_noticed_at_the_first_byte_that_shows_it() {
+    let check = |compression, shown: &[u8], code: u16| {
+        let (last, before) = shown.split_last().expect("at least one byte");
+        let mut reader = Reader::new(ReaderConfig { message_bytes_max: 1000, ..ReaderConfig::default() }, compression);
+        let mut inflater = Inflater::new();
+        assert_eq!(reader.feed(before, &mut inflater, &mut |_| ()), Ok(()), "{shown:?}");
+        assert!(!reader.is_finished());
+        let outcome = reader.feed(&[*last], &mut inflater, &mut |_| ());
+        assert_eq!(outcome.map_err(|violation| violation.code), Err(code), "{shown:?}");
+        // Once is enough: the caller goes on reading only to see the end of the connection.
+        assert!(reader.is_finished());
+        assert_eq!(reader.feed(&frame(FIN | PING, b"ignored"), &mut inflater, &mut |_| panic!("called back")), Ok(()));
+    };
+    // The first two bytes of a header are judged together.
+    for first in [FIN | 0x3, FIN | RSV2 | TEXT, FIN | RSV3 | TEXT, FIN | RSV1 | TEXT, PING, CLOSE] {
+        check(None, &[first, 0x80], 1002);
+    }
+    check(Some(STATELESS), &[FIN | RSV1 | PING, 0x80], 1002);
+    check(None, &[FIN | TEXT, 0x05], 1002);
+    check(None, &[FIN | PING, 0xFE], 1002);
+    // A length or the order of frames is judged when the header is complete, before the payload.
+    check(None, &header(FIN | CONTINUATION, 5), 1002);
+    check(None, &[frame(TEXT, b"a"), header(TEXT, 5)].concat(), 1002);
+    check(None, &header(FIN | TEXT, 1001), 1009);
+    check(None, &[frame(TEXT, &[b'a'; 500]), header(CONTINUATION, 501)].concat(), 1009);
+    // Text at the very byte that cannot be: within a frame that goes on, within a message that goes on.
+    check(None, &frame(FIN | TEXT, b"fine \xFF and more")[..12], 1007);
+    check(None, &frame(TEXT, b"\xC0\x80")[..7], 1007);
 }
 
 #[test]
