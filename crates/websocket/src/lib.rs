@@ -25,6 +25,37 @@
 //! # Ok::<(), websocket::Violation>(())
 //! ```
 //!
+//! The README shows a whole connection, from the request to the close.
+//!
+//! # Compression
+//!
+//! [`deflate::negotiate`] settles the parameters of permessage-deflate, and a [`Reader`] that is given them inflates by
+//! itself. On the way out nothing is compressed unasked: a message that is compressed by a [`deflate::Compressor`] goes out
+//! behind a header that says so, and any message may go out as it is. A compressor belongs to no connection:
+//!
+//! ```
+//! use websocket::deflate::Compressor;
+//! use websocket::frame::{Compressed, OpCode, header};
+//!
+//! let mut compressor = Compressor::new(1, 15);
+//! let mut sockets = vec![Vec::new(); 3]; // All were there at the last reset, and have missed nothing since.
+//! for message in ["a quote of BTC-USD: 96885.10", "a quote of BTC-USD: 96885.20"] {
+//!     let mut payload = Vec::new();
+//!     compressor.compress(message.as_bytes(), &mut payload);
+//!     let header = header(OpCode::Text, Compressed::Yes, payload.len());
+//!     for socket in &mut sockets {
+//!         socket.extend_from_slice(&header);
+//!         socket.extend_from_slice(&payload);
+//!     }
+//! }
+//! compressor.reset(); // From here on, connections that have come meanwhile can be among them.
+//! ```
+//!
+//! # Limits
+//!
+//! [`ReaderConfig`] bounds a message's bytes (as sent and as inflated), its fragments and its kinds. A connection on which
+//! nothing is on its way owns no heap memory; a message costs in proportion to what has come of it.
+//!
 //! **Invariant:** nothing here opens a socket, spawns a task, reads a clock or answers the peer by itself, and no input
 //! from a peer panics or makes more memory than the configured limits allow.
 //!
@@ -40,6 +71,11 @@ pub mod handshake;
 mod header;
 pub mod origin;
 mod reader;
+
+/// The examples of the README are tests, too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub use deflate::Inflater;
 pub use reader::{Incoming, MessageKinds, Reader, ReaderConfig, Violation};

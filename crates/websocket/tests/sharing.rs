@@ -86,7 +86,9 @@ proptest! {
                 Act::Miss(index) => missing = (!receivers.is_empty()).then(|| index.index(receivers.len())),
                 Act::Reset => {
                     shared.reset();
-                    receivers.iter_mut().for_each(|receiver| receiver.step = Step::In);
+                    for receiver in &mut receivers {
+                        receiver.step = Step::In;
+                    }
                 }
                 Act::Send(message) => {
                     let mut for_those_in_step = Vec::new();
