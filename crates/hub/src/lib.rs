@@ -10,6 +10,7 @@
 
 mod batch;
 mod catalog;
+mod compression;
 mod disconnect;
 mod io;
 mod key;
@@ -21,6 +22,7 @@ mod upstream;
 
 pub use batch::{Batch, Elements, Item, Run};
 pub use catalog::Catalog;
+pub use compression::{Compression, DeflateConfig};
 pub use disconnect::Disconnect;
 pub use io::{Io, Now, SessionKey, Written};
 pub use key::StreamKey;

@@ -15,6 +15,16 @@ pub struct Stats {
     pub frames: u64,
     /// Bytes of those frames
     pub bytes: u64,
+    /// Bytes that those frames would have had more without compression
+    pub bytes_saved: u64,
+    /// Messages deflated for lanes, once for all members
+    pub deflated_messages: u64,
+    /// Bytes of those messages
+    pub deflated_bytes_in: u64,
+    /// What they were deflated to
+    pub deflated_bytes_out: u64,
+    /// Times that a lane's compressor began anew
+    pub deflate_epochs: u64,
     /// Elements that sessions in mode `every` were owed and did not get because they read too slowly
     pub dropped_slow: u64,
     /// Elements that sessions in mode `every` were owed and did not get because the shard fell behind
@@ -39,6 +49,8 @@ pub struct Stats {
     pub sessions: u64,
     /// Gauge: lanes now
     pub lanes: u64,
+    /// Gauge: compressors with history now
+    pub compressors: u64,
     /// Gauge: bytes waiting in outboxes now, shared frames counted for each session
     pub outbox_bytes: u64,
 }

@@ -14,7 +14,8 @@ mod world;
 use world::World;
 
 /// Seeds that run each time; a seed that has failed is added here once its fault is mended.
-const SEEDS: [u64; 12] = [1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 0xdead_beef];
+const SEEDS: [u64; 14] =
+    [1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 0xdead_beef, 1_795_251_178_814_625_501, 1_795_251_251_136_455_479];
 
 fn run(seed: u64, steps: usize) -> u64 {
     let mut world = World::new(seed);

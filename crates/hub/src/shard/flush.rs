@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use wire::{FrameKind, Mode};
 
+use super::deflate::follow;
 use super::lane::{Changed, Joiner, LaneId};
 use super::outbox::Class;
 use super::session::{Membership, Outgoing, Place};
@@ -15,7 +16,7 @@ use crate::{Io, Item, Now, Run, SessionKey, StreamKey};
 
 impl Shard {
     /// Sends what lanes have gathered. Call it once everything that has arrived was taken in; it may hold back for
-    /// the flush interval, which [`Shard::deadline`] then reflects.
+    /// the flush interval or for the rest after the last flush, which [`Shard::deadline`] then reflects.
     pub fn flush(&mut self, now: Now, io: &mut impl Io) {
         if self.dirty.is_empty() || self.flush_due().is_some_and(|due| due > now.monotonic) {
             return;
@@ -29,12 +30,25 @@ impl Shard {
         if self.dirty.is_empty() {
             return None;
         }
-        Some(self.flushed_at.map_or(Duration::ZERO, |at| at + self.config.flush_interval))
+        let interval_over = self.flushed_at.map_or(Duration::ZERO, |at| at + self.config.flush_interval);
+        Some(interval_over.max(self.rest_until))
+    }
+
+    /// Says what time it is after [`Shard::flush`] or [`Shard::advance`]: what was flushed has taken until now, and is
+    /// followed by a rest in proportion. A shell that does not call it has no rests.
+    pub fn flushed(&mut self, now: Now) {
+        if let (true, Some(begun_at)) = (std::mem::take(&mut self.flushing), self.flushed_at) {
+            let took = now.monotonic.saturating_sub(begun_at);
+            let duty_percent = self.config.flush_duty_percent.clamp(1, 100);
+            let rest = took * (100 - duty_percent) / duty_percent;
+            self.rest_until = now.monotonic + rest.min(self.config.flush_rest_max);
+        }
     }
 
     pub(super) fn flush_all(&mut self, now: Now, io: &mut impl Io) {
         if !self.dirty.is_empty() {
             self.flushed_at = Some(now.monotonic);
+            self.flushing = true;
         }
         let mut dirty = std::mem::take(&mut self.dirty);
         for id in dirty.drain(..) {
@@ -123,11 +137,22 @@ impl Shard {
         if lane.members.is_empty() {
             return;
         }
-        let bytes = self.frames.data(lane.dialect, FrameKind::Live, now.wall, run.items.len(), &run.bytes);
+        self.frames.data(lane.dialect, FrameKind::Live, now.wall, run.items.len(), &run.bytes);
+        let epoch = self.deflate_for(now, id);
+        let Some(lane) = self.lanes.lane(id) else { return };
+        let bytes = self.frames.plain();
         io.observe_flush(lane.members.len(), run.items.len(), bytes.len());
-        let mut out = Outgoing::new(bytes, &run.items, class);
+        let mut plain = Outgoing::new(bytes, &run.items, class);
+        let Some(epoch) = epoch else {
+            for &member in &lane.members {
+                self.sessions.send(now, member, &mut plain, &mut self.stats, io);
+            }
+            return;
+        };
+        let mut deflated = Outgoing::deflated(self.frames.deflated(), bytes, &run.items, class);
         for &member in &lane.members {
-            self.sessions.send(now, member, &mut out, &mut self.stats, io);
+            let out = if self.sessions.is_in_step(member, epoch) { &mut deflated } else { &mut plain };
+            self.sessions.send(now, member, out, &mut self.stats, io);
         }
     }
 
@@ -151,8 +176,8 @@ impl Shard {
             return;
         }
         let Some(session) = self.sessions.at(index) else { return };
-        let frame = self.frames.data(session.dialect, FrameKind::Live, now.wall, items.len(), bytes);
-        self.sessions.send(now, index, &mut Outgoing::new(frame, items, class), &mut self.stats, io);
+        self.frames.data(session.dialect, FrameKind::Live, now.wall, items.len(), bytes);
+        self.send_frame(now, index, items, class, io);
     }
 
     /// Makes joiners members, now that the lane has nothing from before their time.
@@ -161,6 +186,9 @@ impl Shard {
             let Some(lane) = self.lanes.lane_mut(id) else { return };
             let place = Place::Member(lane.members.len() as u32);
             lane.members.push(joiner.session);
+            if let Some(session) = self.sessions.at(joiner.session) {
+                follow(session, id, lane);
+            }
             self.place(joiner.session, id, place);
         }
     }
@@ -183,6 +211,7 @@ impl Shard {
             Place::Detached
         } else if lane.pending.is_empty() && lane.changed.is_empty() {
             lane.members.push(key.index);
+            follow(session, id, lane);
             Place::Member(lane.members.len() as u32 - 1)
         } else {
             let (skip_bytes, skip_items) = (lane.pending.bytes.len(), lane.pending.items.len());
@@ -219,6 +248,7 @@ impl Shard {
                 if let Some(moved) = moved {
                     self.place(moved, membership.lane, Place::Member(at));
                 }
+                self.unfollow(key.index, membership.lane);
                 Some(Joiner { session: key.index, skip_bytes: 0, skip_items: 0, position: 0 })
             }
         }

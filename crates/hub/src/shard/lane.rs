@@ -9,7 +9,8 @@ use market::{Channel, ChannelSet};
 use rustc_hash::{FxHashMap, FxHashSet};
 use wire::{Dialect, Mode};
 
-use crate::{Run, StreamKey};
+use super::deflate::{CompressorId, Compressors};
+use crate::{Compression, DeflateConfig, Run, StreamKey};
 
 /// Names a lane of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,6 +76,7 @@ pub(crate) struct Joiner {
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) dialect: Dialect,
+    pub(crate) compression: Compression,
     pub(crate) mode: Mode,
     pub(crate) selection: Selection,
     pub(crate) members: Vec<u32>,
@@ -87,6 +89,11 @@ pub(crate) struct Lane {
     pub(crate) changed: Changed,
     /// Mode `latest`: when the lane is to be flushed, if something has changed.
     pub(crate) due: Option<Duration>,
+    /// The members that follow the lane: those that share its compressor's history, or wait to.
+    pub(crate) followers: u32,
+    pub(crate) compressor: Option<CompressorId>,
+    /// A lane that was refused a compressor asks again only then.
+    pub(crate) retry_at: Duration,
 }
 
 /// A set of streams that remembers the order.
@@ -228,7 +235,7 @@ fn mix(part: Part) -> u128 {
 }
 
 /// All lanes of a shard, and who wants what.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lanes {
     slots: Vec<Option<Box<Lane>>>,
     free: Vec<LaneId>,
@@ -239,12 +246,14 @@ pub(crate) struct Lanes {
     starred: Vec<LaneId>,
     /// Buffers that no lane uses at the moment: an idle lane holds none.
     spare: Vec<Run>,
+    pub(crate) compressors: Compressors,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Identity {
     dialect: usize,
     mode: Mode,
+    compression: Compression,
     hash: u128,
 }
 
@@ -253,6 +262,18 @@ const SPARE_MAX: usize = 64;
 const SPARE_BYTES_MAX: usize = 64 << 10;
 
 impl Lanes {
+    pub(crate) fn new(deflate: DeflateConfig) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_identity: FxHashMap::default(),
+            interest: Vec::new(),
+            starred: Vec::new(),
+            spare: Vec::new(),
+            compressors: Compressors::new(deflate),
+        }
+    }
+
     /// Makes room for the streams of so many instruments.
     pub(crate) fn grow(&mut self, instruments: usize) {
         self.interest.resize_with(instruments * StreamKey::PER_INSTRUMENT, Vec::new);
@@ -299,8 +320,14 @@ impl Lanes {
     }
 
     /// The lane with that selection; a new one if there is none.
-    pub(crate) fn find_or_create(&mut self, dialect: Dialect, mode: Mode, selection: Selection) -> LaneId {
-        let identity = Identity { dialect: dialect.index(), mode, hash: selection.hash };
+    pub(crate) fn find_or_create(
+        &mut self,
+        dialect: Dialect,
+        mode: Mode,
+        compression: Compression,
+        selection: Selection,
+    ) -> LaneId {
+        let identity = Identity { dialect: dialect.index(), mode, compression, hash: selection.hash };
         if let Some(&id) = self.by_identity.get(&identity) {
             return id;
         }
@@ -310,6 +337,7 @@ impl Lanes {
         });
         let mut lane = Box::new(Lane {
             dialect,
+            compression,
             mode,
             selection,
             members: Vec::new(),
@@ -318,6 +346,9 @@ impl Lanes {
             pending: Run::default(),
             changed: Changed::default(),
             due: None,
+            followers: 0,
+            compressor: None,
+            retry_at: Duration::ZERO,
         });
         for pair in &mut lane.selection.pairs {
             pair.slot = register(&mut self.interest, pair.key, id);
@@ -376,6 +407,9 @@ impl Lanes {
             self.starred.retain(|other| *other != id);
         }
         self.recycle(lane.pending);
+        if let Some(compressor) = lane.compressor {
+            self.compressors.release(compressor);
+        }
         self.free.push(id);
     }
 
@@ -410,7 +444,8 @@ fn register(interest: &mut Vec<Vec<LaneId>>, key: StreamKey, id: LaneId) -> u32 
 }
 
 fn identity(lane: &Lane) -> Identity {
-    Identity { dialect: lane.dialect.index(), mode: lane.mode, hash: lane.selection.hash }
+    let (dialect, mode, compression) = (lane.dialect.index(), lane.mode, lane.compression);
+    Identity { dialect, mode, compression, hash: lane.selection.hash }
 }
 
 impl Lane {
@@ -481,7 +516,7 @@ mod tests {
     }
 
     fn create(lanes: &mut Lanes, keys: &[u32]) -> LaneId {
-        let id = lanes.find_or_create(Dialect::NativeJson, Mode::Every, selection(keys));
+        let id = lanes.find_or_create(Dialect::NativeJson, Mode::Every, Compression::Off, selection(keys));
         if let Some(lane) = lanes.lane_mut(id) {
             lane.detached = 1;
         }
@@ -490,19 +525,19 @@ mod tests {
 
     #[test]
     fn the_same_selection_is_the_same_lane_however_it_came_about() {
-        let mut lanes = Lanes::default();
+        let mut lanes = Lanes::new(DeflateConfig::default());
         let a = create(&mut lanes, &[1, 2, 3]);
         let mut other = selection(&[9, 3]);
         other.apply(&Change { add: vec![key(1), key(2)], remove: vec![key(9)], ..Change::default() });
-        assert_eq!(lanes.find_or_create(Dialect::NativeJson, Mode::Every, other.clone()), a);
-        assert_ne!(lanes.find_or_create(Dialect::NativeMessagePack, Mode::Every, other), a);
+        assert_eq!(lanes.find_or_create(Dialect::NativeJson, Mode::Every, Compression::Off, other.clone()), a);
+        assert_ne!(lanes.find_or_create(Dialect::NativeMessagePack, Mode::Every, Compression::Off, other), a);
     }
 
     proptest! {
         /// The index always lists exactly the lanes that name a stream, whatever was created, edited and removed.
         #[test]
         fn the_index_agrees_with_the_lanes(steps in prop::collection::vec((0u8..3, prop::collection::vec(0u32..24, 1..6), any::<prop::sample::Index>()), 1..60)) {
-            let mut lanes = Lanes::default();
+            let mut lanes = Lanes::new(DeflateConfig::default());
             let mut live: Vec<LaneId> = Vec::new();
             for (what, keys, pick) in steps {
                 match what {

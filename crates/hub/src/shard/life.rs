@@ -9,10 +9,11 @@ use std::time::Duration;
 use websocket::frame;
 use wire::{Dialect, NoticeCode, ServerMessage, SlowPolicy};
 
+use super::deflate::Epoch;
 use super::outbox::{Class, Withdraw};
 use super::session::{Bucket, Outgoing, Session, State};
 use super::{Shard, ShardConfig};
-use crate::{Disconnect, Io, Now, SessionKey};
+use crate::{Compression, Disconnect, Io, Now, SessionKey};
 
 /// A round over all sessions, a part of them at a time, that looks at what is due for each. One comparison of a few
 /// instants per session and round is cheaper than a timer for each, and lateness by up to one round harms none of them.
@@ -55,10 +56,13 @@ impl Shard {
     }
 
     /// Opens a session and welcomes it.
-    pub fn open(&mut self, now: Now, dialect: Dialect, io: &mut impl Io) -> SessionKey {
+    pub fn open(&mut self, now: Now, dialect: Dialect, compression: Compression, io: &mut impl Io) -> SessionKey {
         let limits = self.config.limits;
         let key = self.sessions.insert(Session {
             dialect,
+            compression,
+            follows: None,
+            in_step: Epoch::NONE,
             state: State::Open,
             slow: SlowPolicy::Conflate,
             memberships: Vec::new(),
@@ -82,8 +86,8 @@ impl Shard {
             heartbeat_ms: self.config.heartbeat_ms,
             limits: &limits,
         };
-        let bytes = self.frames.message(dialect, &welcome);
-        self.sessions.send(now, key.index, &mut Outgoing::new(bytes, &[], Class::Kept), &mut self.stats, io);
+        self.frames.message(dialect, &welcome);
+        self.send_frame(now, key.index, &[], Class::Kept, io);
         if let Some(outcome) = self.outcome {
             self.say_outcome(now, key, outcome, io);
         }
@@ -234,6 +238,9 @@ impl Shard {
     fn sweep_part(&mut self, now: Now, io: &mut impl Io) {
         let part = self.sweep.part;
         self.sweep.part = (part + 1) % PARTS;
+        if part == 0 {
+            self.release_idle_compressors(now);
+        }
         for index in (part..self.sessions.slots()).step_by(PARTS as usize) {
             self.look_after(now, index, io);
         }

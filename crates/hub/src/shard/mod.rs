@@ -6,6 +6,7 @@
 //! What is *not* here: threads, sockets and clocks; see [`crate::Io`] and [`crate::Now`].
 
 mod command;
+mod deflate;
 mod flush;
 mod frames;
 mod lane;
@@ -24,13 +25,13 @@ use market::{Channel, ChannelSet};
 use rustc_hash::FxHashMap;
 use wire::{Dialect, Limits, NoticeCode, ServerMessage};
 
-use crate::{Batch, Catalog, FeedOutcome, Io, Now, SessionKey, Stats, StreamKey, Upstream};
+use crate::{Batch, Catalog, DeflateConfig, FeedOutcome, Io, Now, SessionKey, Stats, StreamKey, Upstream};
 use command::Operation;
 use frames::FrameBuffer;
 use lane::{LaneId, Lanes};
 use life::{Draining, Sweep};
 use outbox::Class;
-use session::{Aftermath, Outgoing, Sessions};
+use session::{Aftermath, Sessions};
 
 /// How a shard is set up.
 #[derive(Debug, Clone)]
@@ -55,8 +56,16 @@ pub struct ShardConfig {
     pub close_timeout: Duration,
     /// How long an outbox may wait without a byte leaving it before the session is closed as a slow consumer
     pub write_stall_timeout: Duration,
-    /// The least time between two flushes; zero flushes as soon as everything that is there has been taken in
+    /// The least time between the begins of two flushes; zero sets none
     pub flush_interval: Duration,
+    /// The largest share of the time that is to go into flushing, in percent. A flush that took a millisecond is followed
+    /// by a millisecond of rest at 50, in which batches grow: the more a flush costs, the fewer and fuller the frames are.
+    /// 100 never rests.
+    pub flush_duty_percent: u32,
+    /// The longest such rest
+    pub flush_rest_max: Duration,
+    /// What compression may cost
+    pub deflate: DeflateConfig,
     /// For what is spread at random: reconnect times while draining
     pub seed: u64,
 }
@@ -76,6 +85,9 @@ impl Default for ShardConfig {
             close_timeout: Duration::from_secs(5),
             write_stall_timeout: Duration::from_secs(30),
             flush_interval: Duration::ZERO,
+            flush_duty_percent: 50,
+            flush_rest_max: Duration::from_millis(20),
+            deflate: DeflateConfig::default(),
             seed: 0,
         }
     }
@@ -100,7 +112,12 @@ pub struct Shard {
     dirty: Vec<LaneId>,
     /// When lanes in mode `latest` are due. An entry counts only if the lane still says so.
     timers: BinaryHeap<Reverse<(Duration, LaneId)>>,
+    /// When the last flush began.
     flushed_at: Option<Duration>,
+    /// Whether the shell has still to say when it was over.
+    flushing: bool,
+    /// The end of the rest after it.
+    rest_until: Duration,
     sweep: Sweep,
     draining: Option<Draining>,
     outcome: Option<FeedOutcome>,
@@ -124,9 +141,9 @@ impl Shard {
             sessions: Sessions::new(config.limits.outbox_bytes_max as usize, config.outbox_total_bytes_max),
             sweep: Sweep::new(&config),
             rng: config.seed ^ 0x9e37_79b9_7f4a_7c15 ^ (config.index as u64) << 48,
+            lanes: Lanes::new(config.deflate.clone()),
             config,
             catalog: Arc::default(),
-            lanes: Lanes::default(),
             newest: Default::default(),
             last_seq: Vec::new(),
             position: 0,
@@ -134,6 +151,8 @@ impl Shard {
             dirty: Vec::new(),
             timers: BinaryHeap::new(),
             flushed_at: None,
+            flushing: false,
+            rest_until: Duration::ZERO,
             draining: None,
             outcome: None,
             frames: FrameBuffer::default(),
@@ -150,6 +169,7 @@ impl Shard {
     pub fn stats(&mut self) -> &Stats {
         self.stats.sessions = self.sessions.len() as u64;
         self.stats.lanes = self.lanes.len() as u64;
+        self.stats.compressors = self.lanes.compressors.live() as u64;
         self.stats.outbox_bytes = self.sessions.outbox_bytes() as u64;
         &self.stats
     }
@@ -330,8 +350,8 @@ impl Shard {
         if session.state != session::State::Open {
             return;
         }
-        let bytes = self.frames.message(session.dialect, message);
-        self.sessions.send(now, key.index, &mut Outgoing::new(bytes, &[], class), &mut self.stats, io);
+        self.frames.message(session.dialect, message);
+        self.send_frame(now, key.index, &[], class, io);
     }
 
     /// Deals with what writes have brought about, until there is nothing left to deal with.

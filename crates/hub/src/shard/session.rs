@@ -11,14 +11,20 @@ use std::time::Duration;
 use rustc_hash::{FxHashMap, FxHashSet};
 use wire::{Dialect, GapReason, Limits, SlowPolicy};
 
+use super::deflate::Epoch;
 use super::lane::LaneId;
 use super::outbox::{Class, Frame, Outbox, Withdraw};
-use crate::{Disconnect, Io, Item, Now, SessionKey, Stats, StreamKey, Written};
+use crate::{Compression, Disconnect, Io, Item, Now, SessionKey, Stats, StreamKey, Written};
 
 /// One client.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) dialect: Dialect,
+    pub(crate) compression: Compression,
+    /// The lane whose compressor's history the session shares, or waits to.
+    pub(crate) follows: Option<LaneId>,
+    /// The epoch of that compressor, while the session has been sent all of it.
+    pub(crate) in_step: Epoch,
     pub(crate) state: State,
     pub(crate) slow: SlowPolicy,
     pub(crate) memberships: Vec<Membership>,
@@ -201,12 +207,19 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) items: &'a [Item],
     pub(crate) class: Class,
+    /// Bytes that compression has saved.
+    saved: usize,
     shared: Option<Arc<Frame>>,
 }
 
 impl<'a> Outgoing<'a> {
     pub(crate) fn new(bytes: &'a [u8], items: &'a [Item], class: Class) -> Self {
-        Self { bytes, items, class, shared: None }
+        Self { bytes, items, class, saved: 0, shared: None }
+    }
+
+    /// The same message in fewer bytes than `plain`.
+    pub(crate) fn deflated(bytes: &'a [u8], plain: &[u8], items: &'a [Item], class: Class) -> Self {
+        Self { saved: plain.len().saturating_sub(bytes.len()), ..Self::new(bytes, items, class) }
     }
 
     fn share(&mut self) -> Arc<Frame> {
@@ -268,6 +281,11 @@ impl Sessions {
         self.slots.get_mut(index as usize)?.session.as_deref_mut()
     }
 
+    /// Whether the session may be sent a message of that epoch.
+    pub(crate) fn is_in_step(&mut self, index: u32, epoch: Epoch) -> bool {
+        self.at(index).is_some_and(|session| session.in_step == epoch)
+    }
+
     pub(crate) fn key_at(&self, index: u32) -> SessionKey {
         SessionKey { index, generation: self.slots[index as usize].generation }
     }
@@ -303,6 +321,7 @@ impl Sessions {
         let Some(session) = slot.session.as_deref_mut() else { return };
         stats.frames += 1;
         stats.bytes += out.bytes.len() as u64;
+        stats.bytes_saved += out.saved as u64;
         let delivered = if out.class.is_delivery() { out.items.len() as u64 } else { 0 };
         stats.deliveries += delivered;
         session.delivered += delivered;
@@ -422,6 +441,9 @@ mod tests {
     fn an_index_is_used_again_under_another_generation() {
         let mut sessions = Sessions::new(1, 1);
         let session = || Session {
+            compression: Compression::Off,
+            follows: None,
+            in_step: Epoch::NONE,
             dialect: Dialect::NativeJson,
             state: State::Open,
             slow: SlowPolicy::Conflate,

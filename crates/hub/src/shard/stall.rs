@@ -10,7 +10,7 @@ use super::Shard;
 use super::command::Operation;
 use super::lane::Joiner;
 use super::outbox::{Class, Withdraw};
-use super::session::{Outgoing, Place, Stall, State};
+use super::session::{Place, Stall, State};
 use crate::{Disconnect, Io, Item, Now, Reply, Request, Run, SessionKey, StreamKey};
 
 impl Shard {
@@ -191,10 +191,9 @@ impl Shard {
             && let Some(session) = self.sessions.by_key(key)
         {
             let count = run.items.len() + *gaps;
-            let frame = self.frames.data(session.dialect, wire::FrameKind::Live, now.wall, count, &run.bytes);
+            self.frames.data(session.dialect, wire::FrameKind::Live, now.wall, count, &run.bytes);
             // Kept: a gap that has been counted must reach the client.
-            let mut out = Outgoing::new(frame, &run.items, Class::Kept);
-            self.sessions.send(now, key.index, &mut out, &mut self.stats, io);
+            self.send_frame(now, key.index, &run.items, Class::Kept, io);
             self.stats.gaps += *gaps as u64;
         }
         run.clear();
@@ -208,9 +207,9 @@ impl Shard {
         }
         let Some(session) = self.sessions.by_key(key) else { return };
         let kind = wire::FrameKind::Snapshot;
-        let frame = self.frames.data(session.dialect, kind, now.wall, state.items.len(), &state.bytes);
+        self.frames.data(session.dialect, kind, now.wall, state.items.len(), &state.bytes);
         self.stats.snapshot_elements += state.items.len() as u64;
-        self.sessions.send(now, key.index, &mut Outgoing::new(frame, &[], Class::Kept), &mut self.stats, io);
+        self.send_frame(now, key.index, &[], Class::Kept, io);
     }
 
     /// Batches were left out: every session is as if stalled, and asks for the newest values at once.

@@ -13,7 +13,7 @@ use super::Shard;
 use super::command::{Operation, Subscription, Targets, Verb};
 use super::lane::{Change, LaneId, Selection};
 use super::outbox::Class;
-use super::session::{Outgoing, State};
+use super::session::State;
 use crate::{Elements, Io, Now, Reply, SessionKey, StreamKey};
 
 /// Edits of a session's selections, one per mode.
@@ -134,8 +134,8 @@ impl Shard {
             }
         }
         if !reply.gaps.is_empty() {
-            let bytes = self.frames.data(dialect, FrameKind::Live, now.wall, reply.gaps.len(), &gaps);
-            self.sessions.send(now, key.index, &mut Outgoing::new(bytes, &[], Class::Kept), &mut self.stats, io);
+            self.frames.data(dialect, FrameKind::Live, now.wall, reply.gaps.len(), &gaps);
+            self.send_frame_to(now, key, &[], Class::Kept, io);
             self.stats.gaps += reply.gaps.len() as u64;
             self.stats.dropped_evicted += dropped;
             if let Some(session) = self.sessions.by_key(key) {
@@ -152,8 +152,8 @@ impl Shard {
         for (items, bytes) in elements.chunks(self.config.frame_bytes_max) {
             let Some(session) = self.sessions.by_key(key) else { return };
             let class = if kind == FrameKind::Live { Class::Missed } else { Class::State };
-            let frame = self.frames.data(session.dialect, kind, now.wall, items.len(), bytes);
-            self.sessions.send(now, key.index, &mut Outgoing::new(frame, items, class), &mut self.stats, io);
+            self.frames.data(session.dialect, kind, now.wall, items.len(), bytes);
+            self.send_frame(now, key.index, items, class, io);
         }
     }
 
@@ -307,7 +307,7 @@ impl Shard {
             return;
         }
         let Some(session) = self.sessions.by_key(key) else { return };
-        let id = self.lanes.find_or_create(session.dialect, mode, selection);
+        let id = self.lanes.find_or_create(session.dialect, mode, session.compression, selection);
         self.join(key, id);
     }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use hub::{Catalog, SessionKey, StreamKey, Written};
+use flate2::{Decompress, FlushDecompress};
+use hub::{Catalog, Compression, SessionKey, StreamKey, Written};
 use market::{Channel, Event};
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
@@ -43,6 +44,17 @@ impl Socket {
     }
 }
 
+/// Says which frame it was when a decoder that knows nothing of it panics.
+struct SaysWhere<'a>(&'a str);
+
+impl Drop for SaysWhere<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("at {}", self.0);
+        }
+    }
+}
+
 /// How the client has a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -61,6 +73,11 @@ pub(crate) struct Client {
     /// Does not answer pings.
     pub(crate) silent: bool,
     dialect: Dialect,
+    compression: Compression,
+    /// The window of everything that was deflated so far.
+    inflater: Option<Decompress>,
+    /// Frames that came deflated.
+    pub(crate) deflated: u64,
     received: Vec<u8>,
     frames: u64,
     closed: bool,
@@ -82,7 +99,7 @@ pub(crate) struct Client {
 const CHANNELS: [Channel; 3] = [Channel::Trades, Channel::Quotes, Channel::Ticker];
 
 impl Client {
-    pub(crate) fn new(key: SessionKey, dialect: Dialect, socket: Socket) -> Self {
+    pub(crate) fn new(key: SessionKey, dialect: Dialect, compression: Compression, socket: Socket) -> Self {
         Self {
             key,
             socket,
@@ -91,6 +108,9 @@ impl Client {
             answer_close: false,
             silent: key.index % 17 == 3,
             dialect,
+            compression,
+            inflater: None,
+            deflated: 0,
             received: Vec::new(),
             frames: 0,
             closed: false,
@@ -153,19 +173,49 @@ impl Client {
         }
         let count = self.socket.buffer.len().min(self.socket.pace);
         self.received.extend(self.socket.buffer.drain(..count));
-        while let Some(frame) = decode::take_frame(&mut self.received) {
+        while let Some(mut frame) = decode::take_frame(&mut self.received) {
             let mut hasher = DefaultHasher::new();
             (*digest, self.key.index, frame.opcode, &frame.payload).hash(&mut hasher);
             *digest = hasher.finish();
             let context = format!("seed {seed}, client {:?}, frame {}", self.key, self.frames);
             assert!(!self.closed, "{context}: a frame after the close frame");
+            if frame.deflated {
+                assert!(frame.opcode < 8, "{context}: a control frame is deflated");
+                frame.payload = self.inflate(&frame.payload, &context);
+            }
             self.frame(&frame, log, &context);
             self.frames += 1;
         }
         count > 0 && std::mem::take(&mut self.socket.blocked)
     }
 
+    /// What a deflated payload stands for (RFC 7692 section 7.2.2), with no larger window than was agreed.
+    fn inflate(&mut self, payload: &[u8], context: &str) -> Vec<u8> {
+        self.deflated += 1;
+        let bits = match self.compression {
+            Compression::Off => panic!("{context}: deflated unasked"),
+            Compression::Stateless { window_bits } => {
+                self.inflater = None;
+                window_bits
+            }
+            Compression::Shared { window_bits } => window_bits,
+        };
+        let inflater = self.inflater.get_or_insert_with(|| Decompress::new_with_window_bits(false, bits));
+        let input = [payload, &[0, 0, 0xff, 0xff]].concat();
+        let begin = inflater.total_in();
+        let mut out = Vec::new();
+        // All input can be in before all output is out: then there is no room left.
+        while ((inflater.total_in() - begin) as usize) < input.len() || out.len() == out.capacity() {
+            out.reserve(4096);
+            let rest = &input[(inflater.total_in() - begin) as usize..];
+            let result = inflater.decompress_vec(rest, &mut out, FlushDecompress::Sync);
+            result.unwrap_or_else(|error| panic!("{context}: {:?}: {error}", self.compression));
+        }
+        out
+    }
+
     fn frame(&mut self, frame: &RawFrame, log: &Log, context: &str) {
+        let _guard = SaysWhere(context);
         match frame.opcode {
             8 => {
                 self.closed = true;

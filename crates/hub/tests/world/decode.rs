@@ -7,13 +7,14 @@ use serde_json::Value;
 /// A frame of the server.
 pub(crate) struct RawFrame {
     pub(crate) opcode: u8,
+    pub(crate) deflated: bool,
     pub(crate) payload: Vec<u8>,
 }
 
 /// Takes the first whole frame out of `bytes`.
 pub(crate) fn take_frame(bytes: &mut Vec<u8>) -> Option<RawFrame> {
     let first = *bytes.first()?;
-    assert_eq!(first & 0xf0, 0x80, "final, no reserved bits");
+    assert_eq!(first & 0xb0, 0x80, "final, no reserved bits but RSV1");
     let short = *bytes.get(1)?;
     let (header, len) = match short {
         126 => (4, u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap()) as usize),
@@ -22,7 +23,7 @@ pub(crate) fn take_frame(bytes: &mut Vec<u8>) -> Option<RawFrame> {
     };
     let payload = bytes.get(header..header + len)?.to_vec();
     bytes.drain(..header + len);
-    Some(RawFrame { opcode: first & 0x0f, payload })
+    Some(RawFrame { opcode: first & 0x0f, deflated: first & 0x40 != 0, payload })
 }
 
 /// A message in the shape of either dialect.

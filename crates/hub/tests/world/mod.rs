@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use client::{Client, Socket};
 use hub::{
-    Disconnect, FeedOutcome, Io, Now, Request, Sequencer, SequencerConfig, SessionKey, Shard, ShardConfig, StreamKey,
-    Upstream, Written,
+    Compression, DeflateConfig, Disconnect, FeedOutcome, Io, Now, Request, Sequencer, SequencerConfig, SessionKey,
+    Shard, ShardConfig, StreamKey, Upstream, Written,
 };
 use market::{
     AssetClass, Channel, Event, Instrument, InstrumentId, Level, Price, Quote, Side, Size, Symbol, Tick, Timestamp,
     Trade,
 };
+use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use websocket::deflate::Compressor;
 use wire::{Dialect, Limits};
 
 const INSTRUMENTS: u32 = 12;
@@ -109,6 +111,14 @@ impl World {
             close_timeout: Duration::from_millis(300),
             write_stall_timeout: Duration::from_secs(2),
             flush_interval: Duration::from_millis(seed % 3 * 4),
+            deflate: DeflateConfig {
+                threshold_bytes: 64,
+                // Far fewer than there are lanes, so that they are fought over.
+                memory_bytes_max: 5 * Compressor::BYTES,
+                epoch_interval: Duration::from_millis(40),
+                idle_max: Duration::from_millis(60),
+                ..DeflateConfig::default()
+            },
             ..ShardConfig::default()
         };
         let side = |index| ShardSide {
@@ -210,10 +220,14 @@ impl World {
         let side = &mut self.lanes[index];
         if side.io.clients.len() < CLIENTS_MAX && self.rng.random_ratio(1, 2) {
             let dialect = if self.rng.random_bool(0.7) { Dialect::NativeMessagePack } else { Dialect::NativeJson };
+            let window_bits = *[9, 11, 15].choose(&mut self.rng).unwrap();
+            let shared = Compression::Shared { window_bits: 15 };
+            let other = [Compression::Off, Compression::Stateless { window_bits }, Compression::Shared { window_bits }];
+            let compression = if self.rng.random_bool(0.5) { shared } else { *other.choose(&mut self.rng).unwrap() };
             let key = side.shard.next_key();
             let socket = Socket::random(&mut self.rng);
-            side.io.clients.insert(key.index, (key.generation, Client::new(key, dialect, socket)));
-            assert_eq!(side.shard.open(now, dialect, &mut side.io), key);
+            side.io.clients.insert(key.index, (key.generation, Client::new(key, dialect, compression, socket)));
+            assert_eq!(side.shard.open(now, dialect, compression, &mut side.io), key);
         }
         // Some vanish without a word, some close.
         let keys: Vec<SessionKey> = side.io.clients.values().map(|(_, client)| client.key).collect();
@@ -256,6 +270,8 @@ impl World {
             side.shard.upstream(now, message, &mut side.io);
         }
         side.shard.flush(now, &mut side.io);
+        let took = Duration::from_micros(self.rng.random_range(0..5_000));
+        side.shard.flushed(Now { monotonic: now.monotonic + took, ..now });
         if side.shard.deadline().is_some_and(|due| due <= now.monotonic) {
             side.shard.advance(now, &mut side.io);
         }
@@ -331,8 +347,9 @@ impl World {
         }
         for side in &mut self.lanes {
             let stats = side.shard.stats();
-            let left = (stats.sessions, stats.lanes, stats.outbox_bytes);
-            assert_eq!(left, (0, 0, 0), "seed {}: sessions, lanes, outbox bytes are left", self.seed);
+            let left = (stats.sessions, stats.lanes, stats.outbox_bytes, stats.compressors);
+            assert_eq!(left, (0, 0, 0, 0), "seed {}: sessions, lanes, outbox bytes, compressors are left", self.seed);
+            assert!(stats.deflated_messages > 100 && stats.deflate_epochs > 2, "seed {}: {stats:?}", self.seed);
             assert!(side.io.clients.is_empty());
         }
     }
