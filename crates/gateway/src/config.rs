@@ -13,8 +13,15 @@ pub struct Config {
     pub listen: SocketAddr,
     /// How many shards, at least 1; each is a thread
     pub shards: usize,
-    /// How long a shard may hold ticks back to send fuller frames; 0 sends as soon as the queue is drained
+    /// The least time between two flushes of a shard; 0 sends as soon as the queue is drained
     pub flush_interval: Duration,
+    /// The largest share of a shard's time that goes into flushing, in percent, as long as its rests do not get longer
+    /// than `flush_rest_max`; 100 never rests
+    pub flush_duty_percent: u32,
+    /// The longest rest between two flushes that follows from the duty
+    pub flush_rest_max: Duration,
+    /// How permessage-deflate is done; none declines it. The memory is that of all shards together.
+    pub deflate: Option<hub::DeflateConfig>,
     /// Whether the feed waits until a client's first subscribe has been applied
     pub start_on_first_subscriber: bool,
     /// WebSocket connections at the same time from one address; 0 = no limit
@@ -52,16 +59,20 @@ impl Config {
     /// share one.
     pub fn new(listen: SocketAddr) -> Self {
         let public = |limit| if listen.ip().is_loopback() { 0 } else { limit };
+        let shard = hub::ShardConfig::default();
         Self {
             listen,
             shards: std::thread::available_parallelism().map_or(1, usize::from),
-            flush_interval: hub::ShardConfig::default().flush_interval,
+            flush_interval: shard.flush_interval,
+            flush_duty_percent: shard.flush_duty_percent,
+            flush_rest_max: shard.flush_rest_max,
+            deflate: Some(shard.deflate),
             start_on_first_subscriber: false,
             connections_per_ip: public(Self::CONNECTIONS_PER_IP),
             new_connections_per_ip_per_s: public(Self::NEW_CONNECTIONS_PER_IP_PER_S),
             connections_max: 0,
             limits: wire::Limits::default(),
-            heartbeat_ms: hub::ShardConfig::default().heartbeat_ms,
+            heartbeat_ms: shard.heartbeat_ms,
             handshake_timeout: Duration::from_secs(5),
             drain: Duration::from_secs(5),
             origins: Vec::new(),

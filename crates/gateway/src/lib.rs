@@ -30,3 +30,4 @@ mod upgrade;
 pub use config::Config;
 pub use error::{GatewayError, Outcome};
 pub use gateway::{Gateway, Stop};
+pub use hub::DeflateConfig;

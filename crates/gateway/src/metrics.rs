@@ -65,6 +65,12 @@ catalogue! {
     STALLS = "tickerplant_stalls_total", Kind::Counter, "Times that a session's outbox went past its bound";
     FRAMES = "tickerplant_frames_total", Kind::Counter, "WebSocket frames begun, control messages included";
     BYTES_SENT = "tickerplant_sent_bytes_total", Kind::Counter, "Bytes of those frames";
+    BYTES_SAVED = "tickerplant_saved_bytes_total", Kind::Counter, "Bytes that compression has saved of those";
+    DEFLATED_MESSAGES = "tickerplant_deflated_messages_total", Kind::Counter, "Messages deflated for lanes, once for all their sessions";
+    DEFLATED_BYTES_IN = "tickerplant_deflate_in_bytes_total", Kind::Counter, "Bytes of those messages";
+    DEFLATED_BYTES_OUT = "tickerplant_deflate_out_bytes_total", Kind::Counter, "Bytes that they were deflated to";
+    DEFLATE_EPOCHS = "tickerplant_deflate_epochs_total", Kind::Counter, "Times that a compressor began anew, to take in sessions that waited";
+    COMPRESSORS = "tickerplant_compressors", Kind::Gauge, "Compressors with history that lanes hold, at about 380 kB each";
     BYTES_RECEIVED = "tickerplant_received_bytes_total", Kind::Counter, "Bytes read from sessions";
     COMMANDS = "tickerplant_commands_total", Kind::Counter, "Commands received, refused ones included";
     COMMAND_ERRORS = "tickerplant_command_errors_total", Kind::Counter, "Commands answered with an error";

@@ -10,13 +10,14 @@ use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{
-    CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL,
-    UPGRADE,
+    CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
 };
 use http::{StatusCode, Version};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use websocket::deflate::{self, Params};
 use websocket::handshake::{self, HttpVersion, Refusal};
 use websocket::origin::OriginList;
 use wire::Dialect;
@@ -60,7 +61,7 @@ pub(crate) async fn upgrade(
     mut request: Request,
 ) -> Response {
     let shared = state.shared;
-    let accepted = match judge(&request, &state.origins) {
+    let mut accepted = match judge(&request, &state.origins) {
         Ok(accepted) => accepted,
         Err(refusal) => {
             shared.metrics.reason(names::UPGRADES_REFUSED, refusal.label).increment(1);
@@ -71,11 +72,15 @@ pub(crate) async fn upgrade(
         Ok(permit) => permit,
         Err(response) => return response,
     };
+    if shared.config.deflate.is_some() {
+        accepted.deflate = negotiate(&request);
+    }
     let upgraded = hyper::upgrade::on(&mut request);
     let dialect = accepted.dialect;
+    let deflate = accepted.deflate.as_ref().map(|(params, _)| *params);
     tokio::spawn(async move {
         match upgraded.await {
-            Ok(upgraded) => hand_over(&shared, upgraded, dialect, permit),
+            Ok(upgraded) => hand_over(&shared, upgraded, dialect, deflate, permit),
             // The client went away while the 101 was written; the permit is dropped.
             Err(error) => tracing::debug!(%error, "the upgrade was not completed"),
         }
@@ -88,6 +93,8 @@ pub(crate) async fn upgrade(
 struct Accepted {
     accept: String,
     dialect: Dialect,
+    /// What was agreed of permessage-deflate, and the header's value that says so.
+    deflate: Option<(Params, String)>,
     /// Whether the client offered subprotocols; one that was not offered must not be answered.
     offered: Offered,
 }
@@ -111,8 +118,18 @@ impl Accepted {
         if self.offered == Offered::Subprotocols {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(self.dialect.subprotocol()));
         }
+        let extensions = self.deflate.as_ref().map(|(_, answer)| HeaderValue::from_str(answer));
+        if let Some(Ok(answer)) = extensions {
+            headers.insert(SEC_WEBSOCKET_EXTENSIONS, answer);
+        }
         response
     }
+}
+
+/// The client's messages are small, so that they refer to earlier ones is declined: one inflater then serves a shard.
+fn negotiate(request: &Request) -> Option<(Params, String)> {
+    let offers = request.headers().get_all(SEC_WEBSOCKET_EXTENSIONS);
+    deflate::negotiate(offers.iter().map(HeaderValue::as_bytes), deflate::Policy::default())
 }
 
 fn judge(request: &Request, origins: &OriginPolicy) -> Result<Accepted, Refusal> {
@@ -132,7 +149,7 @@ fn judge(request: &Request, origins: &OriginPolicy) -> Result<Accepted, Refusal>
             .and_then(Dialect::from_subprotocol)
             .ok_or_else(|| Refusal::unknown_subprotocol(&known))?,
     };
-    Ok(Accepted { accept: checked.accept, dialect, offered })
+    Ok(Accepted { accept: checked.accept, dialect, deflate: None, offered })
 }
 
 /// The origins of pages that came from where the request goes.
@@ -178,7 +195,7 @@ fn refuse(refusal: &Refusal) -> Response {
 }
 
 /// Takes the socket out of HTTP and gives it to the shard with the fewest sessions.
-fn hand_over(shared: &Shared, upgraded: Upgraded, dialect: Dialect, permit: Permit) {
+fn hand_over(shared: &Shared, upgraded: Upgraded, dialect: Dialect, deflate: Option<Params>, permit: Permit) {
     let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
         // The accept loop serves no other type.
         tracing::error!("an upgraded connection is not a TCP stream");
@@ -192,7 +209,7 @@ fn hand_over(shared: &Shared, upgraded: Upgraded, dialect: Dialect, permit: Perm
             let early = parts.read_buf.to_vec();
             let fewest = shared.shards.iter().min_by_key(|shard| shard.load());
             if let Some(shard) = fewest {
-                shard.hand_over(NewSession { stream, early, dialect, permit });
+                shard.hand_over(NewSession { stream, early, dialect, deflate, permit });
             }
         }
         Err(error) => tracing::debug!(%error, "the socket was lost at the upgrade"),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use feed::{Feed, Rebase, Repeat, ReplayOptions, SimulatorFeed};
+use gateway::DeflateConfig;
 use tracing_subscriber::EnvFilter;
 
 use crate::exit::Failure;
@@ -92,6 +93,15 @@ fn gateway_config(settings: &Settings) -> gateway::Config {
     gateway::Config {
         shards: settings.shards.map_or(default.shards, usize::from),
         flush_interval: Duration::from_micros(settings.flush_interval_us),
+        flush_duty_percent: settings.flush_duty_percent,
+        flush_rest_max: Duration::from_micros(settings.flush_rest_us_max),
+        deflate: settings.deflate.then(|| DeflateConfig {
+            level: settings.deflate_level,
+            threshold_bytes: settings.deflate_threshold_bytes,
+            memory_bytes_max: settings.deflate_memory_bytes_max,
+            epoch_interval: Duration::from_millis(settings.deflate_epoch_interval_ms),
+            ..DeflateConfig::default()
+        }),
         start_on_first_subscriber: settings.start_on_first_subscriber,
         connections_per_ip: settings.connections_per_ip.unwrap_or(default.connections_per_ip),
         new_connections_per_ip_per_s: settings

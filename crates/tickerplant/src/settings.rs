@@ -10,9 +10,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use gateway::DeflateConfig;
 use wire::Limits;
 
 /// What `serve` and `check-config` can be told.
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Settings {
     /// Read settings from this TOML file
@@ -25,9 +27,31 @@ pub(crate) struct Settings {
     /// Threads that serve clients [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Server")]
     pub(crate) shards: Option<u16>,
-    /// How long ticks may wait to be sent in fuller frames, in microseconds; 0 sends at once
+    /// The least time between two flushes, in microseconds: longer takes less processor time, shorter less latency
     #[arg(long, value_name = "US", default_value_t = gateway::Config::default().flush_interval.as_micros() as u64, value_parser = clap::value_parser!(u64).range(..=10_000_000), help_heading = "Server")]
     pub(crate) flush_interval_us: u64,
+    /// The largest share of a thread's time that goes into flushing, in percent: under load frames get fuller instead;
+    /// 100 = all
+    #[arg(long, value_name = "PERCENT", default_value_t = gateway::Config::default().flush_duty_percent, value_parser = clap::value_parser!(u32).range(1..=100), help_heading = "Server")]
+    pub(crate) flush_duty_percent: u32,
+    /// The longest that ticks wait because of it, in microseconds
+    #[arg(long, value_name = "US", default_value_t = gateway::Config::default().flush_rest_max.as_micros() as u64, value_parser = clap::value_parser!(u64).range(..=1_000_000), help_heading = "Server")]
+    pub(crate) flush_rest_us_max: u64,
+    /// Whether clients that offer permessage-deflate get it
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set, help_heading = "Compression")]
+    pub(crate) deflate: bool,
+    /// How hard to compress: 1 is fast, 9 is small
+    #[arg(long, value_name = "LEVEL", default_value_t = DeflateConfig::default().level, value_parser = clap::value_parser!(u32).range(1..=9), help_heading = "Compression")]
+    pub(crate) deflate_level: u32,
+    /// Messages shorter than this are not compressed, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = DeflateConfig::default().threshold_bytes, help_heading = "Compression")]
+    pub(crate) deflate_threshold_bytes: usize,
+    /// Memory for compressors that remember what they have sent, in bytes, at about 380 kB each
+    #[arg(long, value_name = "BYTES", default_value_t = DeflateConfig::default().memory_bytes_max, help_heading = "Compression")]
+    pub(crate) deflate_memory_bytes_max: usize,
+    /// The least time between two beginnings of such a compressor, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = DeflateConfig::default().epoch_interval.as_millis() as u64, value_parser = clap::value_parser!(u64).range(..=3_600_000), help_heading = "Compression")]
+    pub(crate) deflate_epoch_interval_ms: u64,
     /// Origins of web pages that may connect, such as https://desk.example; * is any. Repeatable [default: pages served
     /// by this server, and on a loopback address all]
     #[arg(long, value_name = "ORIGIN", help_heading = "Server")]

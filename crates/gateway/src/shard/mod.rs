@@ -5,6 +5,7 @@
 //!
 //! What is *not* here: a task per session. Readiness is a list of numbers, see [`ready`].
 
+mod alarm;
 mod export;
 mod queue;
 mod ready;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use hub::Upstream;
 use tokio::sync::Notify;
+use websocket::deflate::Params;
 use wire::Dialect;
 
 use crate::admission::Permit;
@@ -32,6 +34,8 @@ pub(crate) struct NewSession {
     /// What the client sent together with its request
     pub(crate) early: Vec<u8>,
     pub(crate) dialect: Dialect,
+    /// What was agreed of permessage-deflate
+    pub(crate) deflate: Option<Params>,
     pub(crate) permit: Permit,
 }
 

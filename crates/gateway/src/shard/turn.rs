@@ -4,16 +4,15 @@
 //! one read each, so neither can starve the other. The loop sleeps only when nothing is left to do.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use hub::{Disconnect, Now, SessionKey, Shard, ShardConfig};
+use hub::{Compression, DeflateConfig, Disconnect, Now, SessionKey, Shard, ShardConfig};
 use metrics::Histogram;
-use tokio::time::Sleep;
 use websocket::{Incoming, Inflater, Reader, ReaderConfig, Violation};
 use wire::Encoding;
 
+use super::alarm::Alarm;
 use super::export::Exporter;
 use super::queue::{Item, Queue};
 use super::ready::{ReadyList, Token};
@@ -57,7 +56,7 @@ enum Phase {
 pub(crate) async fn run(shared: Arc<Shared>, index: usize) {
     let mut turns = Turns::new(shared, index);
     let signal = Arc::clone(&turns.shared.shards[index].signal);
-    let mut sleep = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+    let mut alarm = Alarm::new();
     // The loop has bounds of its own, so tokio's budget would only add idle turns.
     tokio::task::unconstrained(async {
         loop {
@@ -69,12 +68,12 @@ pub(crate) async fn run(shared: Arc<Shared>, index: usize) {
                 // Lets the reactor look at the sockets and come back at once.
                 Work::Left => tokio::task::yield_now().await,
                 Work::Done => {
-                    turns.set_alarm(sleep.as_mut());
+                    turns.set_alarm(&mut alarm);
                     // Both only end the wait, in whatever order. A signal that comes while the other branch wins is kept
                     // by `Notify` for the next wait.
                     tokio::select! {
                         () = signal.notified() => {}
-                        () = sleep.as_mut() => {}
+                        () = alarm.rings() => {}
                     }
                 }
             }
@@ -111,6 +110,7 @@ struct Turns {
 
 impl Turns {
     fn new(shared: Arc<Shared>, index: usize) -> Self {
+        let deflate = shared.config.deflate.clone().unwrap_or_default();
         let config = ShardConfig {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             epoch: shared.epoch.clone(),
@@ -118,6 +118,12 @@ impl Turns {
             limits: shared.config.limits,
             heartbeat_ms: shared.config.heartbeat_ms,
             flush_interval: shared.config.flush_interval,
+            flush_duty_percent: shared.config.flush_duty_percent,
+            flush_rest_max: shared.config.flush_rest_max,
+            deflate: DeflateConfig {
+                memory_bytes_max: deflate.memory_bytes_max / shared.shards.len().max(1),
+                ..deflate
+            },
             seed: shared.config.seed,
             ..ShardConfig::default()
         };
@@ -195,7 +201,7 @@ impl Turns {
     }
 
     fn open(&mut self, session: NewSession) {
-        let NewSession { stream, early, dialect, permit } = session;
+        let NewSession { stream, early, dialect, deflate, permit } = session;
         let now = self.now();
         let key = self.hub.next_key();
         let socket = match Socket::new(stream, self.sockets.waker(key.index), permit) {
@@ -211,8 +217,9 @@ impl Turns {
         if index >= self.readers.len() {
             self.readers.resize_with(index + 1, || None);
         }
-        self.readers[index] = Some(Reader::new(self.reader_config, None));
-        let opened = self.hub.open(now, dialect, &mut self.sockets);
+        self.readers[index] = Some(Reader::new(self.reader_config, deflate));
+        let compression = deflate.map_or(Compression::Off, Compression::from);
+        let opened = self.hub.open(now, dialect, compression, &mut self.sockets);
         debug_assert_eq!(opened, key, "the hub keeps to the key that it announced");
         match self.phase {
             Phase::Serving => {}
@@ -254,16 +261,18 @@ impl Turns {
 
     /// Ticks that wait longer than a flush may be held back were not wanted by anyone.
     fn note_oldest(&mut self, taken: Option<Duration>, now: Duration) {
-        let held_max = self.shared.config.flush_interval * 2;
+        let held_max = (self.shared.config.flush_interval + self.shared.config.flush_rest_max) * 2;
         self.oldest = self.oldest.filter(|oldest| now.saturating_sub(*oldest) < held_max).or(taken);
     }
 
     fn note_flush(&mut self) {
-        if std::mem::take(&mut self.sockets.flushed)
-            && let Some(oldest) = self.oldest.take()
-        {
-            let now = self.now().monotonic;
-            self.feed_to_flush.record(now.saturating_sub(oldest));
+        if !std::mem::take(&mut self.sockets.flushed) {
+            return;
+        }
+        let now = self.now();
+        self.hub.flushed(now);
+        if let Some(oldest) = self.oldest.take() {
+            self.feed_to_flush.record(now.monotonic.saturating_sub(oldest));
         }
     }
 
@@ -382,8 +391,8 @@ impl Turns {
         }
     }
 
-    /// Sets the sleep to the next instant at which there is something to do by the clock.
-    fn set_alarm(&mut self, sleep: Pin<&mut Sleep>) {
+    /// Sets the alarm to the next instant at which there is something to do by the clock.
+    fn set_alarm(&mut self, alarm: &mut Alarm) {
         let phase = match self.phase {
             Phase::Serving => None,
             Phase::Draining(until) | Phase::ShuttingDown(until) => Some(until),
@@ -391,10 +400,7 @@ impl Turns {
         let busy = self.busy.then(|| self.sockets.now + BUSY_PAUSE);
         let others = [self.hub.deadline(), self.sockets.deadline(), phase, busy];
         let due = others.into_iter().flatten().fold(self.export_due, Duration::min);
-        let at = self.shared.clock.instant(due);
-        if sleep.deadline() != at || sleep.is_elapsed() {
-            sleep.reset(at);
-        }
+        alarm.set(due, &self.shared.clock);
     }
 }
 
