@@ -9,7 +9,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use feed::{Feed, Progress, ReplayOptions, Speed, open_recordings};
-use market::{Event, Instrument, Level, Price, Side, Size, Tick, Timestamp, format_decimal};
+use market::{BookUpdate, Event, Instrument, Level, Price, Side, Size, Tick, Timestamp, format_decimal};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
@@ -65,8 +65,30 @@ fn write_tick(instrument: &Instrument, tick: &Tick, out: &mut impl Write) -> std
                 bid.0, bid.1, ask.0, ask.1
             )
         }
-        Event::Bar(_) | Event::Ticker(_) | Event::Status(_) | Event::BookSnapshot(_) | Event::BookDelta(_) => Ok(()),
+        Event::BookSnapshot(update) => write_book("book_snapshot", instrument, time, update, out),
+        Event::BookDelta(update) => write_book("book_delta", instrument, time, update, out),
+        Event::Bar(_) | Event::Ticker(_) | Event::Status(_) => Ok(()),
     }
+}
+
+fn write_book(
+    kind: &str,
+    instrument: &Instrument,
+    time: u64,
+    update: &BookUpdate,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
+    let pairs = |levels: &[Level]| {
+        let pair =
+            |level: &Level| format!(r#"["{}","{}"]"#, price(instrument, level.price), size(instrument, level.size));
+        levels.iter().map(pair).collect::<Vec<_>>().join(",")
+    };
+    let (symbol, checksum) = (&instrument.symbol, update.checksum());
+    let [bids, asks] = [update.bids(), update.asks()].map(pairs);
+    writeln!(
+        out,
+        r#"{{"type":"{kind}","symbol":"{symbol}","time":{time},"bids":[{bids}],"asks":[{asks}],"checksum":{checksum}}}"#
+    )
 }
 
 /// Price and size as JSON, null when nobody is there.

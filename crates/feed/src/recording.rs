@@ -6,9 +6,11 @@
 //! The files are read as a stream, so memory does not grow with their size, and twice: [`open_recordings`] surveys them
 //! for instruments and exponents, then each pass reads them again.
 
+mod books;
 mod databento;
 mod decimal;
 mod file;
+mod groups;
 mod merge;
 mod options;
 mod pace;
@@ -23,12 +25,13 @@ use std::time::Duration;
 use market::{Event, Instrument, InstrumentId, Level, Price, Quote, Size, Symbol, Tick, Timestamp, Trade};
 
 use crate::{Feed, FeedError, Progress};
+use books::{Books, Part};
 use decimal::Decimal;
 use merge::{Head, Merge, Popped};
 pub use options::{InvalidOption, OnBadRecord, Rebase, Repeat, ReplayOptions, Speed};
 use pace::Pace;
 use record::{Position, RawEvent, RawLevel, RawTick};
-use survey::Survey;
+use survey::{Sources, Survey};
 
 /// How long a loop rests between the last tick of a pass and the first of the next. A recording of a single tick thus
 /// repeats it once a second instead of as fast as it can.
@@ -38,8 +41,12 @@ const LOOP_REST: Duration = Duration::from_secs(1);
 /// is skipped) are cheap, but a poll has to come to its end even where there are millions of them.
 const RECORDS_PER_TICK: usize = 4;
 
-/// Opens recordings for replay: Databento DBN (`trades`, `mbp-1`, `tbbo`; plain or Zstandard) and Tardis CSV (`trades`,
-/// `quotes`; plain or gzip), in any mixture. All of them are read once to find their instruments.
+/// Opens recordings for replay: Databento DBN (`trades`, `tbbo`, `mbp-1`, `mbp-10`, `mbo`; plain or Zstandard) and Tardis
+/// CSV (`trades`, `quotes`, `incremental_book_L2`; plain or gzip), in any mixture. All of them are read once to find their
+/// instruments.
+///
+/// Books come from the files that tell the most about them: of an instrument that is in an `mbo` and in an `mbp-10` file,
+/// the latter's book is left out. Where no file has an instrument's quotes, they are the best levels of its book.
 ///
 /// # Errors
 /// [`FeedError`] when there is no file, or one of them cannot be read, is no recording, or is broken at its beginning.
@@ -53,10 +60,12 @@ pub fn open_recordings(paths: &[PathBuf], options: ReplayOptions) -> Result<Reco
     for path in paths {
         survey.add(path, file::open(path)?.as_mut())?;
     }
+    let sources = survey.sources();
     let instruments = survey.into_instruments();
     let ids = instruments.iter().map(|instrument| (instrument.symbol.clone(), instrument.id)).collect();
     let pass = Pass::open(paths, options.on_bad_record)?;
-    Ok(RecordingFeed { paths: paths.to_vec(), options, pace, instruments, ids, pass, bad_records: 0, session: None })
+    let (paths, bad_records, session) = (paths.to_vec(), 0, None);
+    Ok(RecordingFeed { paths, options, pace, instruments, sources, ids, pass, bad_records, session })
 }
 
 /// Recordings being replayed; see [`open_recordings`].
@@ -65,6 +74,8 @@ pub struct RecordingFeed {
     options: ReplayOptions,
     pace: Pace,
     instruments: Vec<Instrument>,
+    /// Of the instrument with that index
+    sources: Vec<Sources>,
     ids: HashMap<Symbol, InstrumentId>,
     pass: Pass,
     /// Records skipped in the passes before
@@ -77,6 +88,7 @@ struct Pass {
     merge: Merge,
     /// Ids of the names of each file, as far as they have been looked up
     ids: Vec<Vec<InstrumentId>>,
+    books: Books,
     receive: Option<Span>,
     time: Option<Span>,
 }
@@ -101,7 +113,8 @@ impl Pass {
     fn open(paths: &[PathBuf], on_bad_record: OnBadRecord) -> Result<Self, FeedError> {
         let readers = paths.iter().map(|path| file::open(path)).collect::<Result<Vec<_>, _>>()?;
         let ids = vec![Vec::new(); paths.len()];
-        Ok(Self { merge: Merge::new(readers, on_bad_record), ids, receive: None, time: None })
+        let merge = Merge::new(readers, on_bad_record);
+        Ok(Self { merge, ids, books: Books::default(), receive: None, time: None })
     }
 
     /// How much later the next pass has to begin so that neither receive times nor exchange times go back.
@@ -152,27 +165,54 @@ impl RecordingFeed {
         FeedError::BadRecord { path, position: position.to_string(), reason }
     }
 
-    /// The instrument of a tick, with its exponents.
-    fn instrument(&mut self, file: usize, name: usize) -> Result<&Instrument, &'static str> {
+    /// The id of the instrument of a tick.
+    fn instrument(&mut self, file: usize, name: usize) -> Result<InstrumentId, &'static str> {
         // The survey saw every name, unless somebody has written to the file since.
         const CHANGED: &str = "its instrument was not there when the file was opened";
         let known = &mut self.pass.ids[file];
         for name in self.pass.merge.names(file).iter().skip(known.len()) {
             known.push(*self.ids.get(&name.symbol).ok_or(CHANGED)?);
         }
-        let id = known.get(name).ok_or(CHANGED)?;
-        self.instruments.get(id.index()).ok_or(CHANGED)
+        let id = known.get(name).copied().ok_or(CHANGED)?;
+        if id.index() < self.instruments.len() { Ok(id) } else { Err(CHANGED) }
     }
 
-    /// Appends the tick, or says why it is a bad record.
+    /// Appends what the tick comes to and subtracts how many ticks that is from `ticks_left`.
+    fn emit_counted(
+        &mut self,
+        file: usize,
+        raw: &RawTick,
+        ticks_left: &mut usize,
+        out: &mut Vec<Tick>,
+    ) -> Result<(), String> {
+        let before = out.len();
+        let result = self.emit(file, raw, out);
+        *ticks_left = ticks_left.saturating_sub(out.len() - before);
+        result
+    }
+
+    /// Appends what the tick comes to, or says why it is a bad record.
     fn emit(&mut self, file: usize, raw: &RawTick, out: &mut Vec<Tick>) -> Result<(), String> {
-        let instrument = self.instrument(file, raw.name)?;
-        let (id, event) = (instrument.id, scale(instrument, &raw.event)?);
+        let id = self.instrument(file, raw.name)?;
+        let instrument = &self.instruments[id.index()];
+        let (session, rebase) = (&self.session, self.options.rebase);
+        let at = |time| session.as_ref().map_or(time, |session| session.time(time, rebase));
+        let result = match raw.event {
+            RawEvent::Trade { .. } | RawEvent::Quote { .. } => {
+                let event = scale(instrument, &raw.event)?;
+                out.push(Tick { instrument: id, time: at(raw.time), event });
+                Ok(())
+            }
+            RawEvent::Book { change, end } => {
+                let Some(kind) = self.pass.merge.book_kind(file) else { return Ok(()) };
+                let sources = self.sources[id.index()];
+                let part = Part { file, name: raw.name, instrument, sources, kind, change, end };
+                self.pass.books.apply(&part, raw.time, at, out)
+            }
+        };
         Span::extend(&mut self.pass.receive, raw.receive);
         Span::extend(&mut self.pass.time, raw.time);
-        let time = self.session.as_ref().map_or(raw.time, |session| session.time(raw.time, self.options.rebase));
-        out.push(Tick { instrument: id, time, event });
-        Ok(())
+        result
     }
 }
 
@@ -212,8 +252,8 @@ impl Feed for RecordingFeed {
                 }
             }
             match self.pass.merge.pop() {
-                Some(Popped::Tick(file, raw)) => match self.emit(file, &raw, out) {
-                    Ok(()) => ticks_left -= 1,
+                Some(Popped::Tick(file, raw)) => match self.emit_counted(file, &raw, &mut ticks_left, out) {
+                    Ok(()) => {}
                     Err(_) if self.options.on_bad_record == OnBadRecord::Skip => self.pass.merge.count_bad_record(),
                     Err(reason) => return Err(self.bad_record(file, raw.position, reason)),
                 },
@@ -229,13 +269,10 @@ impl Feed for RecordingFeed {
     }
 }
 
-/// The event with the instrument's exponents.
+/// The trade or quote with the instrument's exponents; books go by [`Books`].
 fn scale(instrument: &Instrument, event: &RawEvent) -> Result<Event, String> {
     let price = |price| scaled("price", price, instrument.price_exponent).map(Price);
-    let size = |size| {
-        let size = scaled("size", size, instrument.size_exponent)?;
-        u64::try_from(size).map(Size).map_err(|_| format!("the size {size} is negative"))
-    };
+    let size = |size| scaled_size(size, instrument.size_exponent);
     let level = |level: Option<RawLevel>| -> Result<Option<Level>, String> {
         level.map(|level| Ok(Level { price: price(level.price)?, size: size(level.size)? })).transpose()
     };
@@ -244,7 +281,13 @@ fn scale(instrument: &Instrument, event: &RawEvent) -> Result<Event, String> {
             Event::Trade(Trade { price: price(paid)?, size: size(amount)?, side, trade_id })
         }
         RawEvent::Quote { bid, ask } => Event::Quote(Quote { bid: level(bid)?, ask: level(ask)? }),
+        RawEvent::Book { .. } => return Err("it is a change of a book".into()),
     })
+}
+
+fn scaled_size(size: Decimal, exponent: i8) -> Result<Size, String> {
+    let size = scaled("size", size, exponent)?;
+    u64::try_from(size).map(Size).map_err(|_| format!("the size {size} is negative"))
 }
 
 fn scaled(what: &str, value: Decimal, exponent: i8) -> Result<i64, String> {

@@ -1,4 +1,4 @@
-//! Reads Databento's DBN, versions 1 to 3, schemas `trades`, `mbp-1` and `tbbo`.
+//! Reads Databento's DBN, versions 1 to 3, schemas `trades`, `tbbo`, `mbp-1`, `mbp-10` and `mbo`.
 //!
 //! **Invariant:** a record reaches the decoder only after its length has been checked. The decoder takes a length as
 //! given and relies on alignment, so a corrupt length byte must not get to it.
@@ -6,23 +6,36 @@
 //! What becomes of a record:
 //!
 //! - Action `T` is a trade; its `trade_id` is the record's `sequence`.
-//! - In `mbp-1` and `tbbo` the top level is a quote when a price or size of it differs from the record before of the same
+//! - In `mbp-1`, `mbp-10` and `tbbo` the top level is a quote when a price or size of it differs from the record before of the same
 //!   instrument in the same file; the first one always is. Order counts are ignored. An undefined price means no level.
 //! - When a record gives both, the quote comes first: on a trade record the book is the one the trade was made in, from
 //!   before its effect.
+//! - The levels of such a record are the whole book as far as it is known: what differs from the record before is a book
+//!   event of its own, after the quote.
+//! - Records of `mbo` are changes of orders; see [`orders`].
 
-use std::collections::{HashMap, VecDeque};
+mod orders;
+mod symbols;
+
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 
 use dbn::decode::dbn::fsm::{DbnFsm, ProcessResult};
-use dbn::{HasRType, Metadata, RecordHeader, SType, Schema, UNDEF_PRICE, UNDEF_TIMESTAMP, VersionUpgradePolicy, rtype};
-use market::{AssetClass, InvalidSymbol, Side, Symbol, Timestamp};
+use dbn::{
+    BidAskPair, HasRType, Metadata, RecordHeader, Schema, UNDEF_PRICE, UNDEF_TIMESTAMP, VersionUpgradePolicy, rtype,
+};
+use market::{BookSide, Side, Timestamp};
 
 use super::decimal::Decimal;
 use super::file::{Bytes, Filled, fill, unreadable, unsupported};
-use super::record::{Extent, Name, Position, RawEvent, RawLevel, RawTick, ReadRecords, RecordError, Step};
+use super::groups::Groups;
+use super::record::{
+    BookKind, EventEnd, Extent, Name, Position, RawChange, RawEvent, RawLevel, RawTick, ReadRecords, RecordError, Step,
+};
 use crate::FeedError;
+use orders::Orders;
+use symbols::SymbolTable;
 
 /// A day of all symbols of a large venue has about 20 MB of mappings; more than that is a corrupt length.
 const METADATA_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -38,8 +51,10 @@ pub(super) struct DatabentoReader {
     decoder: DbnFsm,
     schema: SupportedSchema,
     symbols: SymbolTable,
-    /// The last top level of each instrument, by index of its name
-    tops: Vec<Option<Top>>,
+    /// The last levels of each instrument, by index of its name
+    views: Vec<Option<View>>,
+    orders: Orders,
+    groups: Groups,
     /// Records read so far, refused ones included
     record_count: u64,
 }
@@ -49,15 +64,21 @@ enum SupportedSchema {
     Trades,
     /// `mbp-1` and `tbbo`, whose records are laid out alike
     TopOfBook,
+    /// `mbp-10`
+    TenLevels,
+    /// `mbo`
+    Orders,
 }
 
-/// The best bid and offer of a record; undefined prices are `None`.
-type Top = (Option<RawLevel>, Option<RawLevel>);
+const LEVELS_MAX: usize = 10;
+
+/// The levels of a record, bids and asks, best first; undefined prices are `None`.
+type View = [[Option<RawLevel>; LEVELS_MAX]; 2];
 
 impl DatabentoReader {
     pub(super) fn open(path: &Path, mut bytes: Bytes) -> Result<Self, FeedError> {
         let mut decoder = DbnFsm::builder()
-            // Trades and mbp-1 records have been laid out alike since version 1.
+            // The records of these schemas have been laid out alike since version 1.
             .upgrade_policy(VersionUpgradePolicy::AsIs)
             .build()
             .map_err(|error| unsupported(path, error.to_string()))?;
@@ -65,12 +86,24 @@ impl DatabentoReader {
         let schema = match metadata.schema {
             Some(Schema::Trades) => SupportedSchema::Trades,
             Some(Schema::Mbp1 | Schema::Tbbo) => SupportedSchema::TopOfBook,
+            Some(Schema::Mbp10) => SupportedSchema::TenLevels,
+            Some(Schema::Mbo) => SupportedSchema::Orders,
             other => {
                 let found = other.map_or("a mix of schemas", |schema| schema.as_str());
-                return Err(unsupported(path, format!("its schema is {found}; known are trades, mbp-1 and tbbo")));
+                let known = "known are trades, tbbo, mbp-1, mbp-10 and mbo";
+                return Err(unsupported(path, format!("its schema is {found}; {known}")));
             }
         };
-        Ok(Self { bytes, decoder, schema, symbols: SymbolTable::new(&metadata), tops: Vec::new(), record_count: 0 })
+        Ok(Self {
+            bytes,
+            decoder,
+            schema,
+            symbols: SymbolTable::new(&metadata),
+            views: Vec::new(),
+            orders: Orders::default(),
+            groups: Groups::default(),
+            record_count: 0,
+        })
     }
 
     fn position(&self) -> Position {
@@ -113,6 +146,8 @@ impl DatabentoReader {
         let (expected_kind, expected_length) = match self.schema {
             SupportedSchema::Trades => (rtype::MBP_0, size_of::<dbn::TradeMsg>()),
             SupportedSchema::TopOfBook => (rtype::MBP_1, size_of::<dbn::Mbp1Msg>()),
+            SupportedSchema::TenLevels => (rtype::MBP_10, size_of::<dbn::Mbp10Msg>()),
+            SupportedSchema::Orders => (rtype::MBO, size_of::<dbn::MboMsg>()),
         };
         // Captures with send times have eight more bytes at the end.
         if frame.len() != expected_length && frame.len() != expected_length + size_of::<u64>() {
@@ -129,50 +164,110 @@ impl DatabentoReader {
     fn ticks(&mut self, record: &Fields, out: &mut VecDeque<RawTick>) -> Result<(), RecordError> {
         let refused = |reason: String| self.error(Extent::ThisRecord, reason);
         let trade = record.trade().map_err(refused)?;
-        if record.time == UNDEF_TIMESTAMP || record.receive == UNDEF_TIMESTAMP {
-            return Err(refused("its time is undefined".into()));
-        }
-        let position = self.position();
-        let name = self.symbols.resolve(record.instrument, record.receive);
-        let name = name.map_err(|error| self.error(Extent::ThisRecord, error.to_string()))?;
-        let mut emit = |event| {
-            let (receive, time) = (Timestamp(record.receive), Timestamp(record.time));
-            out.push_back(RawTick { receive, time, name, event, position });
-        };
-        if let Some(top) = record.top {
-            if self.tops.len() <= name {
-                self.tops.resize(name + 1, None);
+        let name = self.resolve(&record.head)?;
+        let tick = record.head.tick(name, self.position());
+        if let Some(view) = record.view {
+            if self.views.len() <= name {
+                self.views.resize(name + 1, None);
             }
-            if self.tops[name].replace(top) != Some(top) {
-                emit(RawEvent::Quote { bid: top.0, ask: top.1 });
+            let before = self.views[name].replace(view);
+            let top = view.map(|levels| levels[0]);
+            if before.map(|before| before.map(|levels| levels[0])) != Some(top) {
+                out.push_back(tick(RawEvent::Quote { bid: top[0], ask: top[1] }));
             }
+            changes(before.as_ref(), &view, |event| out.push_back(tick(event)));
         }
         if let Some(trade) = trade {
-            emit(trade);
+            out.push_back(tick(trade));
         }
         Ok(())
     }
-}
 
-impl ReadRecords for DatabentoReader {
-    fn read(&mut self, out: &mut VecDeque<RawTick>) -> Result<Step, RecordError> {
+    fn order_ticks(&mut self, record: &orders::OrderRecord, out: &mut VecDeque<RawTick>) -> Result<(), RecordError> {
+        let name = self.resolve(&record.fields.head)?;
+        let tick = record.fields.head.tick(name, self.position());
+        self.orders
+            .events(name, record, |event| out.push_back(tick(event)))
+            .map_err(|reason| self.error(Extent::ThisRecord, reason))
+    }
+
+    /// The index of the record's instrument.
+    fn resolve(&mut self, head: &Head) -> Result<usize, RecordError> {
+        if head.time == UNDEF_TIMESTAMP || head.receive == UNDEF_TIMESTAMP {
+            return Err(self.error(Extent::ThisRecord, "its time is undefined"));
+        }
+        let name = self.symbols.resolve(head.instrument, head.receive);
+        name.map_err(|error| self.error(Extent::ThisRecord, error.to_string()))
+    }
+
+    /// Reads one record, whatever its schema.
+    fn read_record(&mut self, out: &mut VecDeque<RawTick>) -> Result<Step, RecordError> {
         let mut buffer = [0; RECORD_BYTES_MAX];
         let Some(frame) = self.next_frame(&mut buffer)? else {
             return Ok(Step::End);
         };
         self.check_frame(frame)?;
         self.decoder.write_all(frame);
-        let fields = match self.decoder.process() {
+        let parsed = match self.decoder.process() {
             ProcessResult::Record(()) => match self.schema {
-                SupportedSchema::Trades => decoded::<dbn::TradeMsg>(&self.decoder).map(Fields::from),
-                SupportedSchema::TopOfBook => decoded::<dbn::Mbp1Msg>(&self.decoder).map(Fields::from),
+                SupportedSchema::Trades => decoded::<dbn::TradeMsg>(&self.decoder).map(Parsed::from),
+                SupportedSchema::TopOfBook => decoded::<dbn::Mbp1Msg>(&self.decoder).map(Parsed::from),
+                SupportedSchema::TenLevels => decoded::<dbn::Mbp10Msg>(&self.decoder).map(Parsed::from),
+                SupportedSchema::Orders => decoded::<dbn::MboMsg>(&self.decoder).map(Parsed::from),
             },
             ProcessResult::Err(error) => Err(error.to_string()),
             ProcessResult::ReadMore(_) | ProcessResult::Metadata(_) => Err("it is not a whole record".into()),
         };
-        let fields = fields.map_err(|reason| self.error(Extent::RestOfFile, reason))?;
-        self.ticks(&fields, out)?;
+        match parsed.map_err(|reason| self.error(Extent::RestOfFile, reason))? {
+            Parsed::Fields(fields) => self.ticks(&fields, out)?,
+            Parsed::Order(order) => self.order_ticks(&order, out)?,
+        }
         Ok(Step::Record)
+    }
+}
+
+/// What makes one view of another, as one event of the book; the first view is a snapshot.
+fn changes(before: Option<&View>, view: &View, mut emit: impl FnMut(RawEvent)) {
+    let mut held: Option<RawChange> = before.is_none().then_some(RawChange::Clear);
+    // One behind, because the last one ends the event.
+    let mut push = |change| {
+        if let Some(change) = held.replace(change) {
+            emit(RawEvent::Book { change, end: EventEnd::Open });
+        }
+    };
+    let nothing = [None; LEVELS_MAX];
+    for (side, levels) in BookSide::ALL.into_iter().zip(view) {
+        let before = before.map_or(&nothing, |before| &before[side as usize]);
+        for gone in before.iter().flatten().filter(|old| !levels.iter().flatten().any(|new| new.price == old.price)) {
+            push(RawChange::Level { side, price: gone.price, size: Decimal::from_integer(0) });
+        }
+        for new in levels.iter().flatten().filter(|new| !before.contains(&Some(**new))) {
+            push(RawChange::Level { side, price: new.price, size: new.size });
+        }
+    }
+    if let Some(change) = held {
+        emit(RawEvent::Book { change, end: EventEnd::Last });
+    }
+}
+
+impl ReadRecords for DatabentoReader {
+    fn read(&mut self, out: &mut VecDeque<RawTick>) -> Result<Step, RecordError> {
+        if self.schema != SupportedSchema::Orders {
+            return self.read_record(out);
+        }
+        let mut groups = std::mem::take(&mut self.groups);
+        let result = groups.read(out, |out| self.read_record(out));
+        self.groups = groups;
+        result
+    }
+
+    fn book_kind(&self) -> Option<BookKind> {
+        match self.schema {
+            SupportedSchema::Trades => None,
+            SupportedSchema::TopOfBook => Some(BookKind::TopView),
+            SupportedSchema::TenLevels => Some(BookKind::View),
+            SupportedSchema::Orders => Some(BookKind::Orders),
+        }
     }
 
     fn names(&self) -> &[Name] {
@@ -212,17 +307,36 @@ fn fill_metadata(path: &Path, bytes: &mut Bytes, buffer: &mut [u8]) -> Result<()
     }
 }
 
-/// What a record says, as far as it matters here.
-struct Fields {
+/// A record as far as it matters here.
+enum Parsed {
+    Fields(Fields),
+    Order(orders::OrderRecord),
+}
+
+/// Whose record it is, and from when.
+struct Head {
     instrument: u32,
     time: u64,
     receive: u64,
+}
+
+impl Head {
+    /// Makes ticks of the record's events.
+    fn tick(&self, name: usize, position: Position) -> impl Fn(RawEvent) -> RawTick + use<> {
+        let (receive, time) = (Timestamp(self.receive), Timestamp(self.time));
+        move |event| RawTick { receive, time, name, event, position }
+    }
+}
+
+/// A record of trades or of levels.
+struct Fields {
+    head: Head,
     action: u8,
     side: u8,
     price: i64,
     size: u32,
     sequence: u32,
-    top: Option<Top>,
+    view: Option<View>,
 }
 
 impl Fields {
@@ -248,172 +362,54 @@ impl Fields {
     }
 }
 
-impl From<&dbn::TradeMsg> for Fields {
+/// The fields that these records have in common.
+macro_rules! fields {
+    ($record:expr, $view:expr) => {
+        Fields {
+            head: Head { instrument: $record.hd.instrument_id, time: $record.hd.ts_event, receive: $record.ts_recv },
+            action: $record.action as u8,
+            side: $record.side as u8,
+            price: $record.price,
+            size: $record.size,
+            sequence: $record.sequence,
+            view: $view,
+        }
+    };
+}
+
+impl From<&dbn::TradeMsg> for Parsed {
     fn from(record: &dbn::TradeMsg) -> Self {
-        Self {
-            instrument: record.hd.instrument_id,
-            time: record.hd.ts_event,
-            receive: record.ts_recv,
-            action: record.action as u8,
-            side: record.side as u8,
-            price: record.price,
-            size: record.size,
-            sequence: record.sequence,
-            top: None,
-        }
+        Self::Fields(fields!(record, None))
     }
 }
 
-impl From<&dbn::Mbp1Msg> for Fields {
+impl From<&dbn::Mbp1Msg> for Parsed {
     fn from(record: &dbn::Mbp1Msg) -> Self {
-        let level = |price, size| {
-            (price != UNDEF_PRICE)
-                .then(|| RawLevel { price: Decimal::from_nanos(price), size: Decimal::from_integer(size) })
-        };
-        let [top] = &record.levels;
-        Self {
-            instrument: record.hd.instrument_id,
-            time: record.hd.ts_event,
-            receive: record.ts_recv,
-            action: record.action as u8,
-            side: record.side as u8,
-            price: record.price,
-            size: record.size,
-            sequence: record.sequence,
-            top: Some((level(top.bid_px, top.bid_sz), level(top.ask_px, top.ask_sz))),
-        }
+        Self::Fields(fields!(record, Some(view(&record.levels))))
     }
 }
 
-/// Which symbol an instrument id stands for, and when.
-struct SymbolTable {
-    mappings: HashMap<u32, Vec<Mapping>>,
-    /// Names in use, and the index of each
-    names: Vec<Name>,
-    indices: HashMap<Symbol, usize>,
-    /// The answer before, since most records are about the instrument of the one before
-    last: Option<(u32, usize)>,
-    dataset: String,
-}
-
-struct Mapping {
-    /// The first and the first no longer covered instant, in nanoseconds
-    from: u64,
-    to: u64,
-    symbol: Symbol,
-}
-
-impl SymbolTable {
-    fn new(metadata: &Metadata) -> Self {
-        let mut mappings: HashMap<u32, Vec<Mapping>> = HashMap::new();
-        for mapping in &metadata.mappings {
-            for interval in &mapping.intervals {
-                // Either side may be the number, depending on what was asked of Databento.
-                let (id, symbol) = match metadata.stype_in {
-                    Some(SType::InstrumentId) => (&mapping.raw_symbol, &interval.symbol),
-                    _ => (&interval.symbol, &mapping.raw_symbol),
-                };
-                let (Ok(id), Some(symbol)) = (id.parse(), spell(symbol)) else { continue };
-                let [from, to] = [interval.start_date, interval.end_date]
-                    .map(|date| u64::try_from(date.midnight().assume_utc().unix_timestamp_nanos()).unwrap_or(0));
-                mappings.entry(id).or_default().push(Mapping { from, to, symbol });
-            }
-        }
-        let dataset = metadata.dataset.clone();
-        Self { mappings, names: Vec::new(), indices: HashMap::new(), last: None, dataset }
-    }
-
-    /// The index of the name of instrument `id` at `receive`. An instrument without a symbol goes by its number.
-    fn resolve(&mut self, id: u32, receive: u64) -> Result<usize, InvalidSymbol> {
-        if let Some((last, index)) = self.last
-            && last == id
-            && self.mappings.get(&id).is_none_or(|mappings| mappings.len() == 1)
-        {
-            return Ok(index);
-        }
-        let symbol = match self.mappings.get(&id).map(Vec::as_slice) {
-            Some([only]) => Some(only.symbol.clone()),
-            Some(several) => {
-                several.iter().find(|m| (m.from..m.to).contains(&receive)).map(|mapping| mapping.symbol.clone())
-            }
-            None => None,
-        };
-        let symbol = symbol.map_or_else(|| Symbol::new(&id.to_string()), Ok)?;
-        let index = *self.indices.entry(symbol).or_insert_with_key(|symbol| {
-            self.names.push(name(symbol, &self.dataset));
-            self.names.len() - 1
-        });
-        self.last = Some((id, index));
-        Ok(index)
+impl From<&dbn::Mbp10Msg> for Parsed {
+    fn from(record: &dbn::Mbp10Msg) -> Self {
+        Self::Fields(fields!(record, Some(view(&record.levels))))
     }
 }
 
-/// The symbol as it is written here: characters that no symbol may have become `_` (CME's user-defined spreads contain
-/// spaces). None when it is too long or empty, so that the instrument goes by its number.
-fn spell(raw: &str) -> Option<Symbol> {
-    let spelled: String =
-        raw.chars().map(|c| if c.is_ascii_alphanumeric() || ".-_/:=^".contains(c) { c } else { '_' }).collect();
-    Symbol::new(&spelled).ok()
-}
-
-fn name(symbol: &Symbol, dataset: &str) -> Name {
-    Name {
-        symbol: symbol.clone(),
-        class: class_of(symbol.as_str(), dataset),
-        currency: currency_of(dataset),
-        description: format!("{symbol} ({dataset})"),
+impl From<&dbn::MboMsg> for Parsed {
+    fn from(record: &dbn::MboMsg) -> Self {
+        Self::Order(orders::OrderRecord { fields: fields!(record, None), order: record.order_id, flags: record.flags })
     }
 }
 
-/// Datasets are named after their venue. The venue decides; where it is unknown, the form of the symbol does.
-fn class_of(symbol: &str, dataset: &str) -> AssetClass {
-    const FUTURES: [&str; 8] = ["GLBX", "IFEU", "IFLL", "IFUS", "NDEX", "XEUR", "XEEE", "XCBF"];
-    const EQUITIES: [&str; 12] =
-        ["XNAS", "XNYS", "XBOS", "XPSX", "XASE", "XCHI", "XCIS", "ARCX", "BATS", "EDGX", "DBEQ", "EQUS"];
-    let venue = dataset.split('.').next().unwrap_or_default();
-    if FUTURES.contains(&venue) || (!EQUITIES.contains(&venue) && looks_like_future(symbol)) {
-        AssetClass::Future
-    } else {
-        AssetClass::Equity
+fn view(levels: &[BidAskPair]) -> View {
+    let level = |price, size| {
+        (price != UNDEF_PRICE)
+            .then(|| RawLevel { price: Decimal::from_nanos(price), size: Decimal::from_integer(size) })
+    };
+    let mut view = [[None; LEVELS_MAX]; 2];
+    for (rank, pair) in levels.iter().enumerate().take(LEVELS_MAX) {
+        view[0][rank] = level(pair.bid_px, pair.bid_sz);
+        view[1][rank] = level(pair.ask_px, pair.ask_sz);
     }
-}
-
-/// A root, a month code, and one or two digits of the year, such as `ESU4` or `CLZ24`.
-fn looks_like_future(symbol: &str) -> bool {
-    let root = symbol.trim_end_matches(|c: char| c.is_ascii_digit());
-    let digits = symbol.len() - root.len();
-    let month = root.chars().last().is_some_and(|c| "FGHJKMNQUVXZ".contains(c));
-    (1..=2).contains(&digits) && (2..=5).contains(&root.len()) && month
-}
-
-/// DBN says nothing about currencies; the European venues quote in euro, the rest in dollars.
-fn currency_of(dataset: &str) -> &'static str {
-    if ["XEUR", "XEEE", "NDEX"].iter().any(|venue| dataset.starts_with(venue)) { "EUR" } else { "USD" }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn classes_follow_the_dataset_then_the_symbol() {
-        for (symbol, dataset, class) in [
-            ("ESU4", "GLBX.MDP3", AssetClass::Future),
-            ("ES.c.0", "GLBX.MDP3", AssetClass::Future),
-            ("AAPL", "XNAS.ITCH", AssetClass::Equity),
-            ("ABZ4", "XNAS.ITCH", AssetClass::Equity),
-            ("CLZ24", "", AssetClass::Future),
-            ("MSFT", "", AssetClass::Equity),
-            ("Z4", "", AssetClass::Equity),
-        ] {
-            assert_eq!(class_of(symbol, dataset), class, "{symbol} {dataset}");
-        }
-    }
-
-    #[test]
-    fn symbols_with_blanks_are_spelled_without() {
-        assert_eq!(spell("UD:1V: GN 2508955").unwrap().as_str(), "UD:1V:_GN_2508955");
-        assert_eq!(spell(&"X".repeat(40)), None);
-        assert_eq!(spell(""), None);
-    }
+    view
 }

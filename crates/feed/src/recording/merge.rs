@@ -11,7 +11,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use market::Timestamp;
 
 use super::options::OnBadRecord;
-use super::record::{Extent, Name, RawTick, ReadRecords, RecordError, Step};
+use super::record::{BookKind, Extent, Name, RawTick, ReadRecords, RecordError, Step};
 
 pub(super) struct Merge {
     files: Vec<MergedFile>,
@@ -74,6 +74,10 @@ impl Merge {
 
     pub(super) fn names(&self, file: usize) -> &[Name] {
         self.files[file].reader.names()
+    }
+
+    pub(super) fn book_kind(&self, file: usize) -> Option<BookKind> {
+        self.files[file].reader.book_kind()
     }
 
     /// Finds out what comes next, reading at most `records_left` records, which are subtracted from it.

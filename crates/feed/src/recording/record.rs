@@ -4,13 +4,13 @@
 
 use std::collections::VecDeque;
 
-use market::{AssetClass, Side, Symbol, Timestamp};
+use market::{AssetClass, BookSide, Side, Symbol, Timestamp};
 
 use super::decimal::Decimal;
 
 /// A reader of one file.
 pub(super) trait ReadRecords: Send {
-    /// Reads one record and appends its ticks to `out`: none, one or two.
+    /// Reads one record and appends its ticks to `out`: usually none, one or two.
     ///
     /// # Errors
     /// [`RecordError`], with nothing appended. Whether reading may go on stands in it.
@@ -18,6 +18,24 @@ pub(super) trait ReadRecords: Send {
 
     /// The instruments met so far, in order of appearance; a [`RawTick::name`] is an index into it.
     fn names(&self) -> &[Name];
+
+    /// What the file tells about books.
+    fn book_kind(&self) -> Option<BookKind> {
+        None
+    }
+}
+
+/// Where a book comes from; the later ones tell more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum BookKind {
+    /// The best level of each side
+    TopView,
+    /// The best levels of each side
+    View,
+    /// Changes of levels
+    Levels,
+    /// Changes of orders
+    Orders,
 }
 
 /// What a read came to.
@@ -45,8 +63,65 @@ pub(super) struct RawTick {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RawEvent {
-    Trade { price: Decimal, size: Decimal, side: Side, trade_id: u64 },
-    Quote { bid: Option<RawLevel>, ask: Option<RawLevel> },
+    Trade {
+        price: Decimal,
+        size: Decimal,
+        side: Side,
+        trade_id: u64,
+    },
+    Quote {
+        bid: Option<RawLevel>,
+        ask: Option<RawLevel>,
+    },
+    /// A part of an event of the book
+    Book {
+        change: RawChange,
+        end: EventEnd,
+    },
+}
+
+/// A change of a book.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RawChange {
+    /// The book is empty; what follows until the end of the event is all of it
+    Clear,
+    /// What is known of the book is not true any more
+    Unreliable,
+    /// None; an event may end with a record that changes nothing
+    Nothing,
+    Add {
+        order: u64,
+        side: BookSide,
+        price: Decimal,
+        size: Decimal,
+    },
+    Cancel {
+        order: u64,
+        size: Decimal,
+    },
+    Modify {
+        order: u64,
+        side: BookSide,
+        price: Decimal,
+        size: Decimal,
+    },
+    /// All that is at a price now
+    Level {
+        side: BookSide,
+        price: Decimal,
+        size: Decimal,
+    },
+}
+
+/// Whether an event of the book is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EventEnd {
+    /// More of it follows
+    Open,
+    /// It is over
+    Last,
+    /// It is over unless the next tick is of the same instrument and group; only inside of a reader
+    Within(u64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

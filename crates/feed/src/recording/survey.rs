@@ -21,7 +21,7 @@ use market::{Instrument, InstrumentId, Price, Size, Symbol};
 
 use super::decimal::Decimal;
 use super::file::{unreadable, unsupported};
-use super::record::{Extent, Name, RawEvent, RawTick, ReadRecords, Step};
+use super::record::{BookKind, Extent, Name, RawChange, RawEvent, RawTick, ReadRecords, Step};
 use crate::FeedError;
 
 /// More names than all instruments of a large venue; a file with more is not what it seems.
@@ -34,6 +34,24 @@ pub(super) struct Survey {
     indices: HashMap<Symbol, usize>,
     prices: Vec<Grid>,
     sizes: Vec<Grid>,
+    sources: Vec<Sources>,
+}
+
+/// Which files an instrument's quotes and book are taken from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sources {
+    pub(super) quotes: Quotes,
+    /// Only files of this kind: two books of one instrument would contradict each other
+    pub(super) book: Option<BookKind>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Quotes {
+    /// No file has quotes, so they are the best levels of the book
+    #[default]
+    Derived,
+    /// A file has them
+    Given,
 }
 
 impl Survey {
@@ -64,7 +82,7 @@ impl Survey {
                 return Err(unsupported(path, format!("it names more than {INSTRUMENTS_MAX} instruments")));
             }
             for tick in ticks.drain(..) {
-                self.observe(indices[tick.name], &tick);
+                self.observe(indices[tick.name], &tick, reader.book_kind());
             }
         }
     }
@@ -74,24 +92,42 @@ impl Survey {
             self.names.push(name.clone());
             self.prices.push(Grid::default());
             self.sizes.push(Grid::default());
+            self.sources.push(Sources::default());
             self.names.len() - 1
         })
     }
 
-    fn observe(&mut self, index: usize, tick: &RawTick) {
+    fn observe(&mut self, index: usize, tick: &RawTick, kind: Option<BookKind>) {
         let (prices, sizes) = (&mut self.prices[index], &mut self.sizes[index]);
+        let sources = &mut self.sources[index];
         match tick.event {
             RawEvent::Trade { price, size, .. } => {
                 prices.observe(price);
                 sizes.observe(size);
             }
             RawEvent::Quote { bid, ask } => {
+                sources.quotes = Quotes::Given;
                 for level in [bid, ask].into_iter().flatten() {
                     prices.observe(level.price);
                     sizes.observe(level.size);
                 }
             }
+            RawEvent::Book { change, .. } => {
+                sources.book = sources.book.max(kind);
+                if let RawChange::Add { price, size, .. }
+                | RawChange::Modify { price, size, .. }
+                | RawChange::Level { price, size, .. } = change
+                {
+                    prices.observe(price);
+                    sizes.observe(size);
+                }
+            }
         }
+    }
+
+    /// The sources of the instruments, in order of appearance.
+    pub(super) fn sources(&self) -> Vec<Sources> {
+        self.sources.clone()
     }
 
     /// The instruments, in order of appearance.

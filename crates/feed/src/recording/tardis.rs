@@ -1,10 +1,12 @@
-//! Reads Tardis.dev's CSV files of trades and quotes.
+//! Reads Tardis.dev's CSV files of trades, quotes and book updates (`incremental_book_L2`).
 //!
 //! **Invariant:** a line is held in memory once and is bounded, whatever the file contains.
 //!
 //! Columns are found by their names in the header, in any order; columns that are not needed may be absent or more. Times
 //! are microseconds since the Unix epoch. Every line of a quotes file is a quote, also one that repeats the line before.
-//! An empty price means no level. A trade's `id` that is no unsigned integer (some venues use UUIDs) becomes 0, unknown.
+//! An empty price means no level. A line of book updates is what is at one price from then on, 0 for nothing; lines of a
+//! symbol that follow each other with the same time of arrival were one message, so they become one event of the book. A
+//! snapshot begins where `is_snapshot` becomes true. A trade's `id` that is no unsigned integer (some venues use UUIDs) becomes 0, unknown.
 //!
 //! The format has no quoted fields, so a line is split at its commas and the crate `csv` is not needed: with its rules one
 //! stray quotation mark would swallow the lines after it.
@@ -13,11 +15,14 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 
-use market::{AssetClass, Side, Symbol, Timestamp};
+use market::{AssetClass, BookSide, Side, Symbol, Timestamp};
 
 use super::decimal::Decimal;
 use super::file::{Bytes, unreadable, unsupported};
-use super::record::{Extent, Name, Position, RawEvent, RawLevel, RawTick, ReadRecords, RecordError, Step};
+use super::groups::Groups;
+use super::record::{
+    BookKind, EventEnd, Extent, Name, Position, RawChange, RawEvent, RawLevel, RawTick, ReadRecords, RecordError, Step,
+};
 use crate::FeedError;
 
 /// A line has some hundred bytes; this many without a line end are not a CSV file.
@@ -32,6 +37,18 @@ pub(super) struct TardisReader {
     lines: Lines,
     columns: Columns,
     names: Names,
+    messages: Messages,
+    groups: Groups,
+}
+
+/// Tells the messages of book updates apart.
+#[derive(Default)]
+struct Messages {
+    /// Counts messages
+    group: u64,
+    receive: Timestamp,
+    /// Whether the last line of each instrument was of a snapshot
+    in_snapshot: Vec<bool>,
 }
 
 /// The lines of a file.
@@ -97,6 +114,7 @@ struct Columns {
 enum Values {
     Trade { id: usize, side: usize, price: usize, amount: usize },
     Quote { bid_price: usize, bid_amount: usize, ask_price: usize, ask_amount: usize },
+    Level { is_snapshot: usize, side: usize, price: usize, amount: usize },
 }
 
 impl Columns {
@@ -114,7 +132,12 @@ impl Columns {
         let needed = |name: &str| position(name).ok_or_else(|| format!("its header has no column {name:?}"));
         // Files of book updates have most columns of trades, and one that tells them apart.
         let values = if position("is_snapshot").is_some() {
-            return Err("it has book updates; known are trades and quotes".into());
+            Values::Level {
+                is_snapshot: needed("is_snapshot")?,
+                side: needed("side")?,
+                price: needed("price")?,
+                amount: needed("amount")?,
+            }
         } else if position("bid_price").is_some() || position("ask_price").is_some() {
             Values::Quote {
                 bid_price: needed("bid_price")?,
@@ -131,7 +154,9 @@ impl Columns {
             }
         } else {
             let found = shortened(header);
-            return Err(format!("its first line is not the header of Tardis trades or quotes: {found:?}"));
+            return Err(format!(
+                "its first line is not the header of Tardis trades, quotes or book updates: {found:?}"
+            ));
         };
         Ok(Self {
             count: names.len(),
@@ -154,13 +179,15 @@ impl TardisReader {
         }
         let header = std::str::from_utf8(&lines.line).map_err(|_| unsupported(path, "it is neither DBN nor text"))?;
         let columns = Columns::find(header).map_err(|reason| unsupported(path, reason))?;
-        Ok(Self { lines, columns, names: Names::default() })
+        let (names, messages, groups) = (Names::default(), Messages::default(), Groups::default());
+        Ok(Self { lines, columns, names, messages, groups })
     }
 
-    fn parse(&mut self) -> Result<RawTick, String> {
+    fn parse(&mut self, out: &mut VecDeque<RawTick>) -> Result<(), String> {
         let line = std::str::from_utf8(&self.lines.line).map_err(|_| "it is not UTF-8 text")?;
         let columns = &self.columns;
         let fields = Fields::split(line, columns.count)?;
+        let mut snapshot = None;
         let event = match columns.values {
             Values::Trade { id, side, price, amount } => RawEvent::Trade {
                 price: decimal("price", fields.at(price))?,
@@ -172,25 +199,83 @@ impl TardisReader {
                 bid: level(["bid_price", "bid_amount"], fields.at(bid_price), fields.at(bid_amount))?,
                 ask: level(["ask_price", "ask_amount"], fields.at(ask_price), fields.at(ask_amount))?,
             },
+            Values::Level { is_snapshot, side, price, amount } => {
+                snapshot = Some(parse_flag("is_snapshot", fields.at(is_snapshot))?);
+                let side = parse_book_side(fields.at(side))?;
+                let (price, size) = (decimal("price", fields.at(price))?, size("amount", fields.at(amount))?);
+                RawEvent::Book { change: RawChange::Level { side, price, size }, end: EventEnd::Open }
+            }
         };
         let time = micros("timestamp", fields.at(columns.time))?;
         let receive = micros("local_timestamp", fields.at(columns.receive))?;
         let (symbol, exchange) = (fields.at(columns.symbol), columns.exchange.map(|column| fields.at(column)));
         let name = self.names.resolve(symbol, exchange)?;
-        Ok(RawTick { receive, time, name, event, position: self.lines.position() })
+        let mut tick = RawTick { receive, time, name, event, position: self.lines.position() };
+        if let (RawEvent::Book { change, .. }, Some(snapshot)) = (event, snapshot) {
+            let (part, group) = self.messages.part(name, receive, snapshot);
+            if part == Part::BeginOfSnapshot {
+                let event = RawEvent::Book { change: RawChange::Clear, end: EventEnd::Open };
+                out.push_back(RawTick { event, ..tick });
+            }
+            tick.event = RawEvent::Book { change, end: EventEnd::Within(group) };
+        }
+        out.push_back(tick);
+        Ok(())
+    }
+
+    fn read_line(&mut self, out: &mut VecDeque<RawTick>) -> Result<Step, RecordError> {
+        if self.lines.next()? == Step::End {
+            return Ok(Step::End);
+        }
+        self.parse(out).map_err(|reason| self.lines.error(Extent::ThisRecord, reason))?;
+        Ok(Step::Record)
+    }
+}
+
+/// What a line of book updates belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flag {
+    Set,
+    Unset,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    BeginOfSnapshot,
+    Other,
+}
+
+impl Messages {
+    /// What the line is a part of, and the number of its message.
+    fn part(&mut self, name: usize, receive: Timestamp, snapshot: Flag) -> (Part, u64) {
+        if self.in_snapshot.len() <= name {
+            self.in_snapshot.resize(name + 1, false);
+        }
+        let is_snapshot = snapshot == Flag::Set;
+        let was_snapshot = std::mem::replace(&mut self.in_snapshot[name], is_snapshot);
+        // Groups end where the instrument changes, too; that is seen by its name.
+        if receive != self.receive || is_snapshot != was_snapshot {
+            self.group += 1;
+            self.receive = receive;
+        }
+        let part = if is_snapshot && !was_snapshot { Part::BeginOfSnapshot } else { Part::Other };
+        (part, self.group)
     }
 }
 
 impl ReadRecords for TardisReader {
     fn read(&mut self, out: &mut VecDeque<RawTick>) -> Result<Step, RecordError> {
-        if self.lines.next()? == Step::End {
-            return Ok(Step::End);
+        if self.book_kind().is_none() {
+            return self.read_line(out);
         }
-        match self.parse() {
-            Ok(tick) => out.push_back(tick),
-            Err(reason) => return Err(self.lines.error(Extent::ThisRecord, reason)),
-        }
-        Ok(Step::Record)
+        let mut groups = std::mem::take(&mut self.groups);
+        let result = groups.read(out, |out| self.read_line(out));
+        self.groups = groups;
+        result
+    }
+
+    fn book_kind(&self) -> Option<BookKind> {
+        matches!(self.columns.values, Values::Level { .. }).then_some(BookKind::Levels)
     }
 
     fn names(&self) -> &[Name] {
@@ -281,6 +366,22 @@ fn parse_side(text: &str) -> Result<Side, String> {
     }
 }
 
+fn parse_book_side(text: &str) -> Result<BookSide, String> {
+    match text {
+        "bid" => Ok(BookSide::Bid),
+        "ask" => Ok(BookSide::Ask),
+        _ => Err(format!("side {:?} is not bid or ask", shortened(text))),
+    }
+}
+
+fn parse_flag(column: &str, text: &str) -> Result<Flag, String> {
+    match text {
+        "true" => Ok(Flag::Set),
+        "false" => Ok(Flag::Unset),
+        _ => Err(format!("{column} {:?} is not true or false", shortened(text))),
+    }
+}
+
 fn micros(column: &str, text: &str) -> Result<Timestamp, String> {
     let micros = text.parse::<u64>().ok().filter(|_| !text.starts_with('+'));
     let nanos = micros.and_then(|micros| micros.checked_mul(NANOS_PER_MICRO));
@@ -350,9 +451,9 @@ mod tests {
             ("symbol,timestamp,local_timestamp,side,price,amount", "its header has no column \"id\""),
             ("symbol,timestamp,id,side,price,amount", "its header has no column \"local_timestamp\""),
             ("symbol,symbol", "its header has the column \"symbol\" twice"),
-            ("a,b", "its first line is not the header of Tardis trades or quotes: \"a,b\""),
+            ("a,b", "its first line is not the header of Tardis trades, quotes or book updates: \"a,b\""),
             ("ask_price,bid_price,bid_amount", "its header has no column \"ask_amount\""),
-            ("is_snapshot,side,price,amount", "it has book updates; known are trades and quotes"),
+            ("is_snapshot,side,price", "its header has no column \"amount\""),
         ] {
             assert_eq!(Columns::find(header), Err(reason.to_owned()));
         }

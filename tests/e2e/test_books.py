@@ -1,0 +1,139 @@
+"""Order books of a recorded session, level by level against an independent build of the same file.
+
+The replay is that of the crate `feed`, printed by its example `dump`, without the server in between.
+"""
+
+import json
+import random
+import subprocess
+from decimal import Decimal
+
+import pytest
+from read_book import best, checksum, events
+from read_dbn import read_dbn
+from ticks import quotes
+
+from plant import BINARY, ROOT
+
+ESH4 = "esh4_mbo_2023-12-25.dbn.zst"
+ES = "es_mbp-1_2024-07-01.dbn.zst"
+SIDES = {"bids": "B", "asks": "A"}
+NANOS = 10**9
+
+
+@pytest.fixture(scope="session")
+def dump():
+    """Prints a recording's ticks; `cargo test` has built it, and else it is built now."""
+    path = BINARY.parent / "examples/dump"
+    if not path.exists():
+        command = ["cargo", "build", "--quiet", "--package", "feed", "--example", "dump"]
+        subprocess.run([*command, "--target-dir", str(BINARY.parent.parent)], cwd=ROOT, check=True)
+
+    def lines(recording):
+        printed = subprocess.run([path, recording], check=True, capture_output=True, text=True).stdout
+        return [json.loads(line) for line in printed.splitlines()]
+
+    return lines
+
+
+def levels(tick):
+    """{(side, price in 1e-9): size} of a book tick."""
+    pairs = [(side, pair) for key, side in SIDES.items() for pair in tick[key]]
+    assert len({(side, price) for side, (price, _) in pairs}) == len(pairs), "a price twice"
+    return {(side, int(Decimal(price) * NANOS)): int(size) for side, (price, size) in pairs}
+
+
+def apply(mine, tick):
+    """What a client does with a delta, or with a snapshot when it has nothing yet."""
+    for key, size in levels(tick).items():
+        if size:
+            mine[key] = size
+        else:
+            del mine[key]
+
+
+@pytest.fixture(scope="module")
+def esh4(dump, recordings):
+    return dump(recordings / ESH4)
+
+
+def books(ticks):
+    return [tick for tick in ticks if tick["type"].startswith("book_")]
+
+
+def test_every_event_of_the_book_is_that_of_an_independent_build(esh4, recordings):
+    instrument, got = esh4[0], books(esh4)
+    assert (instrument["symbol"], instrument["price_exponent"]) == ("ESH4", -2)
+    mine, count = {}, 0
+    for tick, event in zip(got, events(str(recordings / ESH4)), strict=True):
+        count += 1
+        assert tick["type"] == ("book_snapshot" if event.snapshot else "book_delta")
+        assert tick["time"] == event.time
+        if event.snapshot:
+            assert levels(tick) == event.levels
+            mine = {}
+        else:
+            assert levels(tick) == event.changes
+        apply(mine, tick)
+        assert mine == event.levels
+        if count % 50 == 1:
+            assert tick["checksum"] == checksum(event.levels, -2)
+    assert count > 30_000
+    assert checksum(mine, -2) == got[-1]["checksum"]
+    assert [best(mine, side, 1)[0][0] for side in "BA"] == [4_810_000_000_000, 4_810_250_000_000]
+
+
+def test_the_book_at_any_cut_is_that_of_an_independent_build(esh4, recordings):
+    got = books(esh4)
+    cuts = {random.Random(seed).randrange(len(got)) for seed in range(40)}
+    mine = {}
+    for number, (tick, event) in enumerate(zip(got, events(str(recordings / ESH4)), strict=True)):
+        apply(mine, tick)
+        if number in cuts:
+            assert mine == event.levels
+            assert tick["checksum"] == checksum(event.levels, -2)
+
+
+def test_quotes_of_an_mbo_file_are_the_best_levels(esh4, recordings):
+    want, last = [], None
+    for event in events(str(recordings / ESH4)):
+        top = tuple(best(event.levels, side, 1) for side in "BA")
+        if top != last:
+            want.append((event.time, top))
+            last = top
+    assert len(want) > 10_000
+    got = []
+    for tick in esh4:
+        if tick["type"] == "quote":
+            pairs = [(tick["bid"], tick["bid_size"]), (tick["ask"], tick["ask_size"])]
+            top = tuple([] if p is None else [(int(Decimal(p) * NANOS), int(s))] for p, s in pairs)
+            got.append((tick["time"], top))
+    assert got == want
+
+
+def test_trades_of_an_mbo_file_are_its_records(esh4, recordings):
+    trades = [tick for tick in esh4 if tick["type"] == "trade"]
+    want = read_dbn(str(recordings / ESH4))
+    assert len(trades) == 2973
+    assert [(t["time"], Decimal(t["price"]), Decimal(t["size"]), t["side"], t["trade_id"]) for t in trades] == [
+        (t.time, Decimal(t.price), Decimal(t.size), t.side, t.trade_id) for t in want
+    ]
+
+
+def test_books_of_an_mbp_file_are_its_quotes(dump, recordings):
+    """Each record of `mbp-1` is a book of one level a side."""
+    mine, got = {}, []
+    for tick in books(dump(recordings / ES)):
+        apply(mine, tick)
+        got.append((tick["time"], [best(mine, side, 9) for side in "BA"]))
+    want = [
+        (
+            quote.time,
+            [
+                [(int(Decimal(p) * NANOS), int(s))]
+                for p, s in ((quote.bid, quote.bid_size), (quote.ask, quote.ask_size))
+            ],
+        )
+        for quote in quotes(read_dbn(str(recordings / ES)))
+    ]
+    assert got == want
