@@ -59,8 +59,30 @@ pub(crate) enum DataError {
     Surplus,
 }
 
+/// In [`SCALAR_BYTES`]: what follows is not said by the first byte alone.
+const NOT_SCALAR: u8 = 0xFF;
+
+/// How many bytes follow the first byte of a number, a boolean or nil. Nearly all values are one of these, so the
+/// lookup is what skipping costs.
+const SCALAR_BYTES: [u8; 256] = {
+    let mut table = [NOT_SCALAR; 256];
+    let mut first = 0;
+    while first < 256 {
+        table[first] = match first {
+            0x00..=0x7F | 0xC0 | 0xC2 | 0xC3 | 0xE0..=0xFF => 0,
+            0xCC | 0xD0 => 1,
+            0xCD | 0xD1 => 2,
+            0xCE | 0xD2 | 0xCA => 4,
+            0xCF | 0xD3 | 0xCB => 8,
+            _ => NOT_SCALAR,
+        };
+        first += 1;
+    }
+    table
+};
+
 /// A place in a message.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Cursor<'a>(&'a [u8]);
 
 /// Reads the begin of a data message; the cursor then stands at the first element.
@@ -94,6 +116,55 @@ pub(crate) fn elements(mut cursor: Cursor<'_>, count: u32, mut on: impl FnMut(El
         on(cursor.element()?);
     }
     if cursor.0.is_empty() { Ok(()) } else { Err(DataError::Surplus) }
+}
+
+/// The time of the first element, which waited longest of all in the message; none when it says nothing of the way: a bar's
+/// time is its opening, and a gap has none of its own.
+///
+/// # Errors
+/// The element is malformed.
+pub(crate) fn oldest_time(mut cursor: Cursor<'_>) -> Result<Option<u64>, DataError> {
+    cursor.array()?;
+    let kind = cursor.unsigned()?;
+    cursor.unsigned()?;
+    cursor.unsigned()?;
+    let time = cursor.unsigned()?;
+    Ok((kind != 3 && kind != 8).then_some(time))
+}
+
+/// How many values the array has that `message` is.
+pub(crate) fn array_length(message: &[u8]) -> Option<u32> {
+    Cursor(message).array().ok()
+}
+
+/// The value of the first key of the map that `message` is, when that is `type`: a control message's type.
+pub(crate) fn type_of_map(message: &[u8]) -> Option<&str> {
+    let mut cursor = Cursor(message);
+    match cursor.byte().ok()? {
+        0x80..=0x8F => {}
+        0xDE => drop(cursor.take::<2>().ok()?),
+        _ => return None,
+    }
+    if cursor.text().ok()? != b"type" {
+        return None;
+    }
+    std::str::from_utf8(cursor.text().ok()?).ok()
+}
+
+/// The unsigned integer that begins at `at`.
+pub(crate) fn unsigned_at(message: &[u8], at: usize) -> Option<u64> {
+    Cursor(message.get(at..)?).unsigned().ok()
+}
+
+/// The unsigned integer at `index` of the array that `message` is.
+pub(crate) fn unsigned_of_array(message: &[u8], index: usize) -> Option<u64> {
+    let mut cursor = Cursor(message);
+    let length = cursor.array().ok()?;
+    if index >= length as usize {
+        return None;
+    }
+    cursor.skip(index as u64).ok()?;
+    cursor.unsigned().ok()
 }
 
 impl<'a> Cursor<'a> {
@@ -175,37 +246,31 @@ impl<'a> Cursor<'a> {
         let mut left = count;
         while left > 0 {
             left -= 1;
-            let bytes = match self.byte()? {
-                0x00..=0x7F | 0xC0 | 0xC2 | 0xC3 | 0xE0..=0xFF => 0,
-                fix @ 0x80..=0x8F => {
-                    left += 2 * u64::from(fix & 0x0F);
-                    0
-                }
-                fix @ 0x90..=0x9F => {
-                    left += u64::from(fix & 0x0F);
-                    0
-                }
-                fix @ 0xA0..=0xBF => usize::from(fix & 0x1F),
-                0xCC | 0xD0 => 1,
-                0xCD | 0xD1 => 2,
-                0xCE | 0xD2 | 0xCA => 4,
-                0xCF | 0xD3 | 0xCB => 8,
-                0xC4 | 0xD9 => usize::from(self.byte()?),
-                0xC5 | 0xDA => usize::from(u16::from_be_bytes(self.take()?)),
-                0xC6 | 0xDB => u32::from_be_bytes(self.take()?) as usize,
-                0xDC => {
-                    left += u64::from(u16::from_be_bytes(self.take()?));
-                    0
-                }
-                0xDD => {
-                    left += u64::from(u32::from_be_bytes(self.take()?));
-                    0
-                }
-                found => return Err(DataError::Unexpected { wanted: "a value of the protocol", found }),
+            let first = self.byte()?;
+            let bytes = match SCALAR_BYTES[usize::from(first)] {
+                NOT_SCALAR => self.nested(first, &mut left)?,
+                bytes => usize::from(bytes),
             };
             self.advance(bytes)?;
         }
         Ok(())
+    }
+
+    /// What lies behind the first byte of a value that is no number: its bytes, and more values in `left`.
+    fn nested(&mut self, first: u8, left: &mut u64) -> Result<usize, DataError> {
+        let more = match first {
+            fix @ 0x80..=0x8F => 2 * u64::from(fix & 0x0F),
+            fix @ 0x90..=0x9F => u64::from(fix & 0x0F),
+            0xDC => u64::from(u16::from_be_bytes(self.take()?)),
+            0xDD => u64::from(u32::from_be_bytes(self.take()?)),
+            fix @ 0xA0..=0xBF => return Ok(usize::from(fix & 0x1F)),
+            0xC4 | 0xD9 => return Ok(usize::from(self.byte()?)),
+            0xC5 | 0xDA => return Ok(usize::from(u16::from_be_bytes(self.take()?))),
+            0xC6 | 0xDB => return Ok(u32::from_be_bytes(self.take()?) as usize),
+            found => return Err(DataError::Unexpected { wanted: "a value of the protocol", found }),
+        };
+        *left += more;
+        Ok(0)
     }
 
     fn byte(&mut self) -> Result<u8, DataError> {

@@ -1,247 +1,289 @@
-//! What a run came to: figures, verdict, and how they are shown.
+//! What a run came to: the figures and the verdict, as they are written to a file.
 //!
-//! **Invariant:** the verdict follows from the figures that are shown, so a reader can check it.
+//! **Invariant:** the verdict follows from the figures that are shown, so a reader can check it; rates are of the window alone,
+//! what was lost or ended is of the whole run.
 //!
-//! Not here: measuring.
+//! Not here: measuring (`run`), how it is shown (`table`, `html`).
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::process::Usage;
+use crate::exit::Verdict;
+use crate::process::Machine;
 use crate::sequence::Findings;
-use crate::tally::{LATENCY_MAX_US, Latency, Tally};
+use crate::slo::{Figure, Objectives, Of, Outcome, Point};
+use crate::tally::{LATENCY_MAX_US, Latency};
 
-/// Beyond this share of one processor the tool itself may be what limits the figures.
-const BOTTLENECK_SHARE: f64 = 0.9;
+/// Beyond this share of a processor the tool itself may be what limits the figures.
+pub(crate) const BOTTLENECK_SHARE: f64 = 0.9;
 
-/// The counters at one instant.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Reading {
-    pub(crate) bytes: u64,
-    pub(crate) frames: u64,
-    pub(crate) elements: u64,
-    pub(crate) own: Option<Usage>,
-    pub(crate) server: Option<Usage>,
-}
+/// The quantiles that are written, for plots; dense where it matters.
+const CURVE: [f64; 23] = [
+    0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999,
+    0.9995, 0.9999, 0.99999,
+];
 
 /// The result of a run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Report {
-    pub(crate) url: String,
-    pub(crate) connections_wanted: usize,
-    pub(crate) connections_up: usize,
-    pub(crate) connections_at_end: usize,
-    pub(crate) connections_verified: usize,
+    pub(crate) name: String,
+    /// Of the tool
+    pub(crate) version: String,
+    /// RFC 3339
+    pub(crate) began: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) command: Vec<String>,
+    pub(crate) machine: Machine,
+    pub(crate) setting: Setting,
     pub(crate) window_s: f64,
+    pub(crate) connections: Connections,
+    pub(crate) traffic: Traffic,
+    pub(crate) latency: Latencies,
+    pub(crate) own: Own,
+    pub(crate) server: Option<ServerUse>,
+    /// The server's own metrics before the first and after the last connection
+    pub(crate) metrics: BTreeMap<String, Change>,
+    pub(crate) findings: Findings,
+    pub(crate) dropped_said_by_server: u64,
+    pub(crate) notices: BTreeMap<String, u64>,
+    pub(crate) ends: BTreeMap<String, u64>,
+    /// From the order to restart the server until all connections were up again
+    pub(crate) recovery_s: Option<f64>,
+    pub(crate) series: Vec<Moment>,
+    pub(crate) objectives: Vec<Outcome>,
+    /// What a search for the capacity has tried
+    pub(crate) steps: Vec<Step>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) verdict: Option<Verdict>,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Setting {
+    pub(crate) url: String,
+    pub(crate) protocol: String,
+    pub(crate) deflate: String,
+    pub(crate) channels: String,
+    pub(crate) symbols: String,
+    pub(crate) mode: String,
+    pub(crate) warmup_s: f64,
+    pub(crate) threads: u32,
+    pub(crate) processes: u32,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Connections {
+    pub(crate) wanted: u32,
+    /// Ever subscribed
+    pub(crate) up: u32,
+    pub(crate) at_end: u32,
+    /// On which every element was checked
+    pub(crate) verified: u32,
+    /// Which stop to read
+    pub(crate) stalled: u32,
+    /// Connections begun in the window, and those that failed
+    pub(crate) begun_per_s: f64,
+    pub(crate) failed: u64,
+    pub(crate) changes_per_s: f64,
+}
+
+/// What came in the window.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Traffic {
+    /// Live elements
     pub(crate) elements: u64,
+    /// Whether some of them are estimated, because compressed messages were only counted
+    pub(crate) estimated: bool,
     pub(crate) frames: u64,
     pub(crate) bytes: u64,
     pub(crate) elements_per_s: f64,
     pub(crate) frames_per_s: f64,
     pub(crate) bytes_per_s: f64,
-    pub(crate) elements_per_frame: f64,
-    /// None when the elements' times are not of this clock
-    pub(crate) latency_exchange_us: Option<Quantiles>,
-    pub(crate) latency_sent_us: Option<Quantiles>,
-    pub(crate) own_cpu_s: Option<f64>,
-    pub(crate) own_cpu_share: Option<f64>,
-    pub(crate) server_cpu_s: Option<f64>,
-    pub(crate) server_cpu_share: Option<f64>,
-    pub(crate) server_resident_bytes: Option<u64>,
-    pub(crate) elements_per_server_cpu_s: Option<f64>,
+    pub(crate) frames_per_element: f64,
+    pub(crate) bytes_per_element: f64,
+    pub(crate) bytes_per_frame: f64,
     pub(crate) snapshot_elements: u64,
-    pub(crate) dropped_said_by_server: u64,
-    pub(crate) findings: Findings,
-    pub(crate) notices: BTreeMap<String, u64>,
-    pub(crate) ends: BTreeMap<String, u64>,
-    pub(crate) verdict: Verdict,
+    /// Of clients that do not read all the time, in the whole run
+    pub(crate) slow_elements: u64,
+    /// Live elements of all clients in the whole run
+    pub(crate) elements_in_all: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Latencies {
+    /// From the scheduled instant of the oldest element; none when the elements' times are not of this clock
+    pub(crate) time: Option<Quantiles>,
+    /// From the message's `sent_at`
+    pub(crate) sent: Option<Quantiles>,
+    /// From the planned instant of a connection until it was subscribed; of the whole run
+    pub(crate) connect: Option<Quantiles>,
+    /// From a change of subscription to its answer
+    pub(crate) change: Option<Quantiles>,
 }
 
 /// Points of a distribution, in microseconds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Quantiles {
-    samples: u64,
-    p50: u64,
-    p90: u64,
-    p99: u64,
-    p999: u64,
-    max: u64,
+    pub(crate) samples: u64,
+    pub(crate) mean: f64,
+    pub(crate) p50: u64,
+    pub(crate) p90: u64,
+    pub(crate) p99: u64,
+    pub(crate) p999: u64,
+    pub(crate) max: u64,
+    /// Pairs of a quantile and its value
+    pub(crate) curve: Vec<(f64, u64)>,
 }
 
-/// What the exit code says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Verdict {
-    /// Everything asked for came
-    Complete,
-    /// Something undeclared was lost, repeated or out of order
-    Violated,
-    /// Fewer connections than asked came up or stayed
-    TooFewConnections,
-    /// Not one element came in the window
-    Silent,
+/// What the tool used in the window.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Own {
+    pub(crate) cpu_s: f64,
+    /// Of one processor, all processes together
+    pub(crate) cpu_share: f64,
+    /// Of one processor, the busiest thread
+    pub(crate) busiest_thread_share: f64,
+    pub(crate) bottleneck: bool,
 }
 
-impl Verdict {
-    /// As listed in the help and in the README of the tool.
-    pub(crate) fn exit_code(self) -> u8 {
-        match self {
-            Self::Complete => 0,
-            Self::Violated => 3,
-            Self::TooFewConnections => 4,
-            Self::Silent => 5,
-        }
-    }
+/// What the server used.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct ServerUse {
+    /// In the window
+    pub(crate) cpu_s: f64,
+    pub(crate) cpu_share: f64,
+    pub(crate) elements_per_cpu_s: Option<f64>,
+    pub(crate) frames_per_cpu_s: Option<f64>,
+    /// Anonymous memory before the first connection, and at the end of the window
+    pub(crate) memory_before_bytes: u64,
+    pub(crate) memory_bytes: u64,
+    pub(crate) resident_bytes: u64,
+    /// The growth since before the first connection
+    pub(crate) memory_per_connection_bytes: Option<f64>,
+    pub(crate) switches_voluntary_per_s: f64,
+    pub(crate) switches_involuntary_per_s: f64,
+    pub(crate) threads: u64,
 }
 
-/// What is known beside the counters.
-pub(crate) struct Setting {
-    pub(crate) url: String,
-    pub(crate) connections_wanted: usize,
-    pub(crate) connections_up: usize,
-    pub(crate) connections_at_end: usize,
-    pub(crate) connections_verified: usize,
-    pub(crate) window: Duration,
+/// A metric before and after.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Change {
+    pub(crate) before: Option<f64>,
+    pub(crate) after: f64,
 }
 
-impl Report {
-    pub(crate) fn new(
-        setting: Setting,
-        begin: Reading,
-        end: Reading,
-        tally: &Tally,
-        ends: BTreeMap<String, u64>,
-    ) -> Self {
-        let window_s = setting.window.as_secs_f64();
-        let [elements, frames, bytes] =
-            [end.elements - begin.elements, end.frames - begin.frames, end.bytes - begin.bytes];
-        let cpu_s =
-            |begin: Option<Usage>, end: Option<Usage>| Some((end?.cpu.saturating_sub(begin?.cpu)).as_secs_f64());
-        let own_cpu_s = cpu_s(begin.own, end.own);
-        let server_cpu_s = cpu_s(begin.server, end.server);
-        let few = setting.connections_at_end < setting.connections_wanted;
-        let verdict = match (tally.findings.is_violation(), few, elements) {
-            (true, ..) => Verdict::Violated,
-            (_, true, _) => Verdict::TooFewConnections,
-            (_, _, 0) => Verdict::Silent,
-            _ => Verdict::Complete,
-        };
-        Self {
-            url: setting.url,
-            connections_wanted: setting.connections_wanted,
-            connections_up: setting.connections_up,
-            connections_at_end: setting.connections_at_end,
-            connections_verified: setting.connections_verified,
-            window_s,
-            elements,
-            frames,
-            bytes,
-            elements_per_s: elements as f64 / window_s,
-            frames_per_s: frames as f64 / window_s,
-            bytes_per_s: bytes as f64 / window_s,
-            elements_per_frame: elements as f64 / frames.max(1) as f64,
-            latency_exchange_us: Quantiles::of(&tally.latency_exchange),
-            latency_sent_us: Quantiles::of(&tally.latency_sent),
-            own_cpu_s,
-            own_cpu_share: own_cpu_s.map(|cpu| cpu / window_s),
-            server_cpu_s,
-            server_cpu_share: server_cpu_s.map(|cpu| cpu / window_s),
-            server_resident_bytes: end.server.map(|usage| usage.resident_bytes),
-            elements_per_server_cpu_s: server_cpu_s.filter(|cpu| *cpu > 0.0).map(|cpu| elements as f64 / cpu),
-            snapshot_elements: tally.snapshot_elements,
-            dropped_said_by_server: tally.dropped_said,
-            findings: tally.findings,
-            notices: tally.notices.clone(),
-            ends,
-            verdict,
-        }
-    }
+/// One interval of the series.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Moment {
+    /// Its begin, in seconds since the window began; negative before it
+    pub(crate) t_s: f64,
+    pub(crate) up: u32,
+    pub(crate) elements_per_s: f64,
+    pub(crate) frames_per_s: f64,
+    pub(crate) bytes_per_s: f64,
+    pub(crate) connects_per_s: f64,
+    pub(crate) p50_us: Option<u64>,
+    pub(crate) p99_us: Option<u64>,
+    pub(crate) max_us: Option<u64>,
+    pub(crate) lost: u64,
+    pub(crate) own_cpu_share: Option<f64>,
+    pub(crate) server_cpu_share: Option<f64>,
+    pub(crate) server_memory_bytes: Option<u64>,
+}
 
-    /// Whether the tool may have been slower than the server.
-    pub(crate) fn is_bottleneck(&self) -> bool {
-        self.own_cpu_share.is_some_and(|share| share > BOTTLENECK_SHARE)
-    }
+/// One rate that a search for the capacity has tried.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Step {
+    pub(crate) rate: f64,
+    pub(crate) met: bool,
+    pub(crate) elements_per_s: f64,
+    pub(crate) p99_us: Option<u64>,
+    pub(crate) server_cpu_share: Option<f64>,
+    pub(crate) why: String,
 }
 
 impl Quantiles {
-    fn of(latency: &Latency) -> Option<Self> {
-        let histogram = latency.histogram();
-        let at = |quantile| histogram.value_at_quantile(quantile);
+    /// The points of a distribution; none without samples, or when its values are not latencies: times of another clock.
+    pub(crate) fn of(latency: &Latency) -> Option<Self> {
+        let at = |quantile| latency.at(quantile).unwrap_or_default();
         let foreign = at(0.5) >= LATENCY_MAX_US / 2;
-        (!histogram.is_empty() && !foreign).then(|| Self {
-            samples: histogram.len(),
+        let mut curve: Vec<_> = CURVE.iter().map(|quantile| (*quantile, at(*quantile))).collect();
+        curve.push((1.0, latency.max()?));
+        (!foreign).then(|| Self {
+            samples: latency.samples(),
+            mean: latency.mean().unwrap_or_default(),
             p50: at(0.5),
             p90: at(0.9),
             p99: at(0.99),
             p999: at(0.999),
-            max: histogram.max(),
+            max: latency.max().unwrap_or_default(),
+            curve,
         })
+    }
+
+    fn point(&self, point: Point) -> u64 {
+        match point {
+            Point::P50 => self.p50,
+            Point::P90 => self.p90,
+            Point::P99 => self.p99,
+            Point::P999 => self.p999,
+            Point::Max => self.max,
+        }
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { connections_wanted, connections_up, connections_at_end, .. } = self;
-        writeln!(f, "{}, window {:.1} s", self.url, self.window_s)?;
-        let verified = self.connections_verified;
-        writeln!(
-            f,
-            "connections   {connections_up} of {connections_wanted} came up, {connections_at_end} stayed; \
-             every element checked on {verified}"
-        )?;
-        writeln!(f, "elements      {:>12}  {:>12.0}/s", self.elements, self.elements_per_s)?;
-        writeln!(f, "frames        {:>12}  {:>12.0}/s", self.frames, self.frames_per_s)?;
-        writeln!(f, "bytes         {:>12}  {:>12.0}/s", self.bytes, self.bytes_per_s)?;
-        writeln!(f, "per frame     {:>12.2} elements", self.elements_per_frame)?;
-        for (name, quantiles) in [("from time", &self.latency_exchange_us), ("from sent_at", &self.latency_sent_us)] {
-            match quantiles {
-                None => writeln!(f, "{name:<13} not measured (no samples, or times of another clock)")?,
-                Some(Quantiles { samples, p50, p90, p99, p999, max }) => writeln!(
-                    f,
-                    "{name:<13} p50 {p50} us, p90 {p90} us, p99 {p99} us, p99.9 {p999} us, max {max} us \
-                     ({samples} samples)"
-                )?,
+impl Report {
+    /// The figure that an objective is about.
+    fn figure(&self, figure: Figure) -> Option<f64> {
+        match figure {
+            Figure::Latency { of, point } => {
+                let quantiles = match of {
+                    Of::Time => &self.latency.time,
+                    Of::Sent => &self.latency.sent,
+                    Of::Connect => &self.latency.connect,
+                    Of::Change => &self.latency.change,
+                };
+                quantiles.as_ref().map(|quantiles| quantiles.point(point) as f64)
             }
+            // What the heartbeats say was dropped is lost as well on clients that are not checked themselves.
+            Figure::Loss => Some(self.findings.lost().max(self.dropped_said_by_server) as f64),
+            Figure::ServerCpu => self.server.as_ref().map(|server| server.cpu_share),
+            Figure::Rate => Some(self.traffic.elements_per_s),
+            Figure::Memory => self.server.as_ref().and_then(|server| server.memory_per_connection_bytes),
         }
-        if let (Some(cpu), Some(share)) = (self.own_cpu_s, self.own_cpu_share) {
-            writeln!(f, "loadtest CPU  {cpu:.2} s, {:.0} % of one processor", share * 100.0)?;
-        }
-        if let (Some(cpu), Some(share), Some(bytes)) =
-            (self.server_cpu_s, self.server_cpu_share, self.server_resident_bytes)
-        {
-            let rate = self.elements_per_server_cpu_s.unwrap_or(0.0);
-            let (percent, mib) = (share * 100.0, bytes >> 20);
-            writeln!(
-                f,
-                "server CPU    {cpu:.2} s, {percent:.0} % of one processor, {rate:.0} elements per CPU second, \
-                 {mib} MiB resident"
-            )?;
-        }
-        let Findings { missing, duplicates, out_of_order, unasked, gaps, declared, gaps_wrong, skipped } =
-            self.findings;
-        writeln!(
-            f,
-            "undeclared    {missing} missing, {duplicates} duplicates, {out_of_order} out of order, {unasked} unasked, \
-             {gaps_wrong} wrong gaps"
-        )?;
-        writeln!(
-            f,
-            "declared      {gaps} gaps of {declared} elements, {skipped} skipped by mode latest; \
-             the server says {} dropped",
-            self.dropped_said_by_server
-        )?;
-        for (code, count) in &self.notices {
-            writeln!(f, "notice        {code} x {count}")?;
-        }
-        for (why, count) in &self.ends {
-            writeln!(f, "ended         {count} x {why}")?;
-        }
-        if self.is_bottleneck() {
-            writeln!(f, "warning       loadtest itself was busy nearly all the time: the server may be faster")?;
-        }
-        write!(f, "verdict       {:?}", self.verdict)
     }
+
+    /// Compares the figures with the objectives.
+    pub(crate) fn judge(&mut self, objectives: Option<&Objectives>, expected: Expected) {
+        let outcomes = objectives.into_iter().flat_map(|objectives| &objectives.0);
+        self.objectives = outcomes.map(|objective| objective.outcome(self.figure(objective.figure))).collect();
+        let missed = self.objectives.iter().any(|outcome| !outcome.met);
+        let few = self.connections.at_end < self.connections.wanted;
+        let silent = self.traffic.elements == 0 && expected == Expected::Data;
+        self.verdict = Some(match (self.findings.is_violation(), few, silent, missed) {
+            (true, ..) => Verdict::Violated,
+            (_, true, ..) => Verdict::TooFewConnections,
+            (_, _, true, _) => Verdict::Silent,
+            (.., true) => Verdict::Missed,
+            _ => Verdict::Complete,
+        });
+    }
+}
+
+/// Whether elements have to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Data,
+    Anything,
 }

@@ -22,8 +22,18 @@ pub(crate) enum Expectation {
     Latest,
 }
 
+/// Where a sequence may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// At 1, or behind a snapshot
+    Snapshot,
+    /// Anywhere: no snapshot was asked for
+    Anywhere,
+}
+
 /// What was found, over all sessions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub(crate) struct Findings {
     /// Numbers that never came and that no gap declared
     pub(crate) missing: u64,
@@ -44,6 +54,23 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
+    /// Adds what was found elsewhere.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.missing += other.missing;
+        self.duplicates += other.duplicates;
+        self.out_of_order += other.out_of_order;
+        self.unasked += other.unasked;
+        self.gaps += other.gaps;
+        self.declared += other.declared;
+        self.gaps_wrong += other.gaps_wrong;
+        self.skipped += other.skipped;
+    }
+
+    /// How many elements were lost, whether or not that was declared.
+    pub(crate) fn lost(&self) -> u64 {
+        self.missing + self.declared
+    }
+
     /// Whether something happened that the protocol does not allow.
     pub(crate) fn is_violation(&self) -> bool {
         self.missing + self.duplicates + self.out_of_order + self.unasked + self.gaps_wrong > 0
@@ -54,19 +81,20 @@ impl Findings {
 #[derive(Debug)]
 pub(crate) struct Sequences {
     expectation: Expectation,
+    start: Start,
     channels: ChannelSet,
     /// `instrument x channels + place of the channel`; 0 before the first
     last: Vec<u64>,
 }
 
 impl Sequences {
-    pub(crate) fn new(expectation: Expectation, channels: ChannelSet) -> Self {
-        Self { expectation, channels, last: Vec::new() }
+    pub(crate) fn new(expectation: Expectation, start: Start, channels: ChannelSet) -> Self {
+        Self { expectation, start, channels, last: Vec::new() }
     }
 
     /// Takes the next element of the session.
     pub(crate) fn take(&mut self, kind: Kind, element: Element, findings: &mut Findings) {
-        let expectation = self.expectation;
+        let (expectation, start) = (self.expectation, self.start);
         let Some(last) = self.last_mut(element.instrument, element.channel) else {
             findings.unasked += 1;
             return;
@@ -74,6 +102,9 @@ impl Sequences {
         match (element.what, kind) {
             (What::Gap { from_seq, to_seq }, _) => {
                 findings.gaps += 1;
+                if *last == 0 && start == Start::Anywhere {
+                    *last = from_seq.saturating_sub(1);
+                }
                 if expectation == Expectation::Latest
                     || from_seq != *last + 1
                     || to_seq < from_seq
@@ -100,6 +131,7 @@ impl Sequences {
             (What::Value, Kind::Live) => match element.seq.checked_sub(*last) {
                 None => findings.out_of_order += 1,
                 Some(0) => findings.duplicates += 1,
+                Some(_) if *last == 0 && start == Start::Anywhere => *last = element.seq,
                 Some(step) => {
                     match expectation {
                         Expectation::Every => findings.missing += step - 1,
@@ -108,6 +140,15 @@ impl Sequences {
                     *last = element.seq;
                 }
             },
+        }
+    }
+
+    /// Forgets an instrument's numbers: the next one may be any, as after a new subscription.
+    pub(crate) fn forget(&mut self, instrument: u32) {
+        for channel in self.channels.iter() {
+            if let Some(last) = self.last_mut(instrument, channel) {
+                *last = 0;
+            }
         }
     }
 
@@ -141,7 +182,8 @@ mod tests {
     }
 
     fn check(expectation: Expectation, course: &[(Kind, Element)], want: Findings) {
-        let mut sequences = Sequences::new(expectation, [Channel::Trades, Channel::Quotes].into_iter().collect());
+        let mut sequences =
+            Sequences::new(expectation, Start::Snapshot, [Channel::Trades, Channel::Quotes].into_iter().collect());
         let mut findings = Findings::default();
         for (kind, element) in course {
             sequences.take(*kind, *element, &mut findings);

@@ -1,49 +1,39 @@
-//! One client of the native protocol: upgrade, subscribe, check what comes, answer pings.
+//! One client: upgrade, subscribe, count or check what comes, answer pings.
 //!
-//! **Invariant:** no I/O; bytes that were read come in, bytes to write are appended to a buffer of the caller.
+//! **Invariant:** no I/O and no clock; bytes that were read come in with the instant of their reading, bytes to write are
+//! appended to a buffer of the caller.
 //!
 //! Not here: the sockets (`swarm`), the totals' meaning (`report`).
 
-use serde::Deserialize;
+use rustc_hash::FxHashMap;
 
 use crate::data::{self, DataError, Kind, What};
-use crate::frames::{FrameError, FrameReader, Incoming};
-use crate::sequence::{Expectation, Sequences};
+use crate::frames::{Compression, Data, DataKind, FrameError, FrameReader, Incoming};
+use crate::inflate::{InflateError, Inflater};
+use crate::plan::{Language, Plan, Role, Scrutiny};
+use crate::sequence::Sequences;
 use crate::tally::Tally;
-use crate::upgrade::{Entropy, Target, Upgrade, UpgradeError, masked_frame};
+use crate::text::{self, Control, Subscribed, TextError};
+use crate::upgrade::{Entropy, Upgrade, UpgradeError, masked_frame};
 
-/// The subprotocol that is offered, the only one that is understood.
-const SUBPROTOCOL: &str = "ticker.v1.msgpack";
+/// How much of a message a session sees that only counts: a data message's head and first element, and control messages
+/// whole, except long `subscribed` and `instruments`, of which the type is enough.
+const HEAD_BYTES: usize = 512;
 
-/// One in so many messages has the latency of its elements recorded; the histogram costs more than the check.
-const LATENCY_SAMPLE: u64 = 8;
-
-/// What every session of a run does.
-#[derive(Debug, Clone)]
-pub(crate) struct Plan {
-    pub(crate) target: Target,
-    /// The `subscribe` command, packed
-    pub(crate) subscribe: Vec<u8>,
-    pub(crate) expectation: Expectation,
-    pub(crate) channels: market::ChannelSet,
-}
-
-/// How closely a session looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scrutiny {
-    /// Every element is read and its number checked
-    Verify,
-    /// Elements are counted from the array's header
-    Count,
-}
-
-/// The instant of a read, on the clock that the server stamps with.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ReadAt {
-    /// Nanoseconds since the Unix epoch
-    pub(crate) wall_ns: u64,
-    /// Whether the measured window is open
-    pub(crate) measured: bool,
+/// What the sessions of one thread share while bytes are taken in.
+pub(crate) struct Context<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) entropy: &'a mut Entropy,
+    pub(crate) tally: &'a mut Tally,
+    pub(crate) sampler: &'a mut Sampler,
+    /// Numbers for the symbols of JSON elements
+    pub(crate) symbols: &'a mut FxHashMap<Box<str>, u32>,
+    /// Where messages are inflated
+    pub(crate) inflated: &'a mut Vec<u8>,
+    /// What the session says
+    pub(crate) out: &'a mut Vec<u8>,
+    /// When the bytes were read, in nanoseconds since the Unix epoch: the clock that servers stamp with
+    pub(crate) now_ns: u64,
 }
 
 /// Why a session is over.
@@ -53,278 +43,367 @@ pub(crate) enum Over {
     Upgrade(#[from] UpgradeError),
     #[error("broken framing: {0}")]
     Frame(#[from] FrameError),
+    #[error(transparent)]
+    Inflate(#[from] InflateError),
     #[error("broken data message: {0}")]
     Data(#[from] DataError),
+    #[error("broken JSON message: {0}")]
+    Text(#[from] TextError),
     #[error("broken control message: {0}")]
-    Control(#[from] rmp_serde::decode::Error),
-    #[error("a text message on a MessagePack session")]
-    Text,
+    Control(String),
+    #[error("a {0} message on a session of the other kind")]
+    Kind(&'static str),
     #[error("the server refused the subscription: {0}")]
     Refused(String),
     #[error("the server closed with {}{reason}", .code.map(|code| format!("{code} ")).unwrap_or_default())]
     Closed { code: Option<u16>, reason: String },
 }
 
-/// The keys of control messages that are looked at.
-#[derive(Debug, Deserialize)]
-struct Control {
-    r#type: String,
-    #[serde(default)]
-    code: Option<String>,
-    #[serde(default)]
-    message: Option<String>,
-    #[serde(default)]
-    dropped: u64,
+/// What a session needs of whoever holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct News {
+    /// It is subscribed now, as asked
+    pub(crate) up: bool,
+    /// A change of subscription was answered
+    pub(crate) changed: bool,
+    /// The server asked to come back after so many milliseconds
+    pub(crate) reconnect_after_ms: Option<u64>,
 }
 
+/// Decides which messages are timed: about as many a second as wanted, drawn at random, so that no client and no phase
+/// of the server's is preferred.
 #[derive(Debug)]
-enum Stage {
-    Upgrading(Upgrade),
-    /// Upgraded; the subscription has been sent and not been answered.
-    Subscribing(FrameReader),
-    Subscribed(FrameReader),
+pub(crate) struct Sampler {
+    per_interval: u64,
+    seen: u64,
+    one_in: u64,
+    state: u64,
+}
+
+impl Sampler {
+    pub(crate) fn new(per_interval: u64, seed: u64) -> Self {
+        Self { per_interval: per_interval.max(1), seen: 0, one_in: 1, state: seed | 1 }
+    }
+
+    fn draw(&mut self) -> bool {
+        self.seen += 1;
+        if self.one_in == 1 {
+            return true;
+        }
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        self.state.is_multiple_of(self.one_in)
+    }
+
+    /// Adapts to how many messages there were; called once an interval.
+    pub(crate) fn adapt(&mut self) {
+        self.one_in = (self.seen / self.per_interval).max(1);
+        self.seen = 0;
+    }
 }
 
 /// One client.
 #[derive(Debug)]
 pub(crate) struct Session {
+    index: u32,
     stage: Stage,
     checks: Checks,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Upgrading(Box<Upgrade>),
+    Open(FrameReader),
 }
 
 /// What the messages of one client are checked against; apart from the stage so that a reader can be fed while it runs.
 #[derive(Debug)]
 struct Checks {
-    sequences: Option<Sequences>,
+    scrutiny: Scrutiny,
+    role: Role,
+    sequences: Option<Box<Sequences>>,
+    inflater: Option<Box<Inflater>>,
+    /// Subscribe commands without an answer; none once it is up.
+    unanswered: Option<u16>,
     /// What the last heartbeat said, so that only its growth is added to the totals
     dropped_said: u64,
-    messages: u64,
+    news: News,
 }
 
 impl Session {
     /// Begins: appends the upgrade request to `out`.
-    pub(crate) fn begin(plan: &Plan, scrutiny: Scrutiny, entropy: &mut Entropy, out: &mut Vec<u8>) -> Self {
-        let (upgrade, request) = Upgrade::begin(&plan.target, SUBPROTOCOL, entropy.nonce());
+    pub(crate) fn begin(index: u32, plan: &Plan, entropy: &mut Entropy, out: &mut Vec<u8>) -> Self {
+        let (upgrade, request) = Upgrade::begin(&plan.target, &plan.wishes, entropy.nonce());
         out.extend_from_slice(&request);
-        let sequences = (scrutiny == Scrutiny::Verify).then(|| Sequences::new(plan.expectation, plan.channels));
-        Self { stage: Stage::Upgrading(upgrade), checks: Checks { sequences, dropped_said: 0, messages: 0 } }
+        let scrutiny = plan.scrutiny(index);
+        let sequences = (scrutiny == Scrutiny::Verify)
+            .then(|| Box::new(Sequences::new(plan.expectation, plan.start, plan.channels)));
+        let checks = Checks {
+            scrutiny,
+            role: plan.role(index),
+            sequences,
+            inflater: None,
+            unanswered: Some(0),
+            dropped_said: 0,
+            news: News::default(),
+        };
+        Self { index, stage: Stage::Upgrading(Box::new(upgrade)), checks }
     }
 
-    /// Whether the server has accepted the subscription.
-    pub(crate) fn is_subscribed(&self) -> bool {
-        matches!(self.stage, Stage::Subscribed(_))
-    }
-
-    /// Takes bytes as they were read; answers are appended to `out`.
+    /// Takes bytes as they were read; answers are appended to `cx.out`.
     ///
     /// # Errors
-    /// The session is over; `out` may still hold an answer that is to be written.
-    pub(crate) fn feed(
-        &mut self,
-        bytes: &[u8],
-        at: ReadAt,
-        plan: &Plan,
-        entropy: &mut Entropy,
-        tally: &mut Tally,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Over> {
-        tally.bytes += bytes.len() as u64;
-        if let Stage::Upgrading(upgrade) = &mut self.stage {
-            let Some(early) = upgrade.feed(bytes)? else { return Ok(()) };
-            self.stage = Stage::Subscribing(FrameReader::default());
-            masked_frame(0x2, &plan.subscribe, entropy.mask(), out);
-            return self.read(&early, at, entropy, tally, out);
-        }
-        self.read(bytes, at, entropy, tally, out)
-    }
-
-    fn read(
-        &mut self,
-        bytes: &[u8],
-        at: ReadAt,
-        entropy: &mut Entropy,
-        tally: &mut Tally,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Over> {
-        let Self { stage, checks } = self;
-        let (Stage::Subscribing(reader) | Stage::Subscribed(reader)) = stage else { return Ok(()) };
-        let (mut result, mut subscribed) = (Ok(()), false);
-        let framing = reader.feed(bytes, &mut |incoming| {
-            if result.is_ok() {
-                result = checks
-                    .message(incoming, at, entropy, tally, out)
-                    .map(|news| subscribed |= news == News::Subscribed);
+    /// The session is over; `cx.out` may still hold an answer that is to be written.
+    pub(crate) fn feed(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<News, Over> {
+        cx.tally.bytes += bytes.len() as u64;
+        self.checks.news = News::default();
+        let Self { index, stage, checks } = self;
+        match stage {
+            Stage::Open(reader) => checks.read(reader, bytes, cx)?,
+            Stage::Upgrading(upgrade) => {
+                let Some(upgraded) = upgrade.feed(bytes)? else { return Ok(checks.news) };
+                if upgraded.negotiated.compression == Compression::Deflate {
+                    checks.inflater = Some(Box::new(Inflater::new(upgraded.negotiated.history)));
+                }
+                let mut reader = FrameReader::new(upgraded.negotiated.compression);
+                let commands = cx.plan.commands(*index);
+                checks.unanswered = Some(commands.len() as u16);
+                for command in commands {
+                    masked_frame(0x1, command.as_bytes(), cx.entropy.mask(), cx.out);
+                }
+                // A raw server answers as it likes; a native one greets first, and that is enough without subscriptions.
+                if matches!(cx.plan.language, Language::Raw(_)) {
+                    checks.come_up();
+                }
+                checks.read(&mut reader, &upgraded.early, cx)?;
+                *stage = Stage::Open(reader);
             }
-        });
-        if subscribed && let Stage::Subscribing(reader) = stage {
-            *stage = Stage::Subscribed(std::mem::take(reader));
         }
-        result?;
-        Ok(framing?)
+        Ok(checks.news)
     }
-}
-
-#[derive(PartialEq, Eq)]
-enum News {
-    None,
-    Subscribed,
 }
 
 impl Checks {
-    fn message(
-        &mut self,
-        incoming: Incoming<'_>,
-        at: ReadAt,
-        entropy: &mut Entropy,
-        tally: &mut Tally,
-        out: &mut Vec<u8>,
-    ) -> Result<News, Over> {
-        tally.frames += 1;
+    fn read(&mut self, reader: &mut FrameReader, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), Over> {
+        let (keep, mut result) = (self.keep_bytes(cx.plan), Ok(()));
+        let framing = reader.feed(bytes, keep, &mut |incoming| {
+            if result.is_ok() {
+                result = self.incoming(incoming, cx);
+            }
+        });
+        result?;
+        Ok(framing?)
+    }
+
+    /// How much of each message has to be seen.
+    fn keep_bytes(&self, plan: &Plan) -> usize {
+        match &plan.language {
+            _ if self.inflater.is_some() => usize::MAX,
+            Language::MessagePack if self.scrutiny == Scrutiny::Count => HEAD_BYTES,
+            Language::MessagePack | Language::Json => usize::MAX,
+            Language::Raw(raw) => raw.keep_bytes(),
+        }
+    }
+
+    fn come_up(&mut self) {
+        self.unanswered = None;
+        self.news.up = true;
+        // From here on a session that counts does not look inside of compressed messages: an inflater is 46 kB.
+        if self.scrutiny == Scrutiny::Count {
+            self.inflater = None;
+        }
+    }
+
+    fn incoming(&mut self, incoming: Incoming<'_>, cx: &mut Context<'_>) -> Result<(), Over> {
+        cx.tally.frames += 1;
         match incoming {
-            Incoming::Binary(message) if is_array(message) => self.data(message, at, tally).map(|()| News::None),
-            Incoming::Binary(message) => self.control(message, tally),
-            Incoming::Text(_) => Err(Over::Text),
-            Incoming::Pong => Ok(News::None),
+            Incoming::Data(data) => self.message(data, cx),
+            Incoming::Pong => Ok(()),
             Incoming::Ping(payload) => {
-                masked_frame(0xA, payload, entropy.mask(), out);
-                Ok(News::None)
+                masked_frame(0xA, payload, cx.entropy.mask(), cx.out);
+                Ok(())
             }
             Incoming::Close { code, reason } => {
                 let payload = code.map(u16::to_be_bytes);
-                masked_frame(0x8, payload.as_ref().map_or(&[], |code| &code[..]), entropy.mask(), out);
+                masked_frame(0x8, payload.as_ref().map_or(&[], |code| &code[..]), cx.entropy.mask(), cx.out);
                 Err(Over::Closed { code, reason: String::from_utf8_lossy(reason).into_owned() })
             }
         }
     }
 
-    fn data(&mut self, message: &[u8], at: ReadAt, tally: &mut Tally) -> Result<(), Over> {
-        let (head, cursor) = data::begin(message)?;
-        tally.data_messages += 1;
-        self.messages += 1;
-        let sampled = at.measured && head.kind == Kind::Live && self.messages.is_multiple_of(LATENCY_SAMPLE);
-        if sampled {
-            tally.latency_sent.record(at.wall_ns, head.sent_at);
+    fn message(&mut self, data: Data<'_>, cx: &mut Context<'_>) -> Result<(), Over> {
+        if data.compression == Compression::None {
+            return self.content(data.kind, data.payload, cx).map(drop);
         }
-        let Some(sequences) = &mut self.sequences else {
-            match head.kind {
-                Kind::Live => tally.elements += u64::from(head.elements),
-                Kind::Snapshot => tally.snapshot_elements += u64::from(head.elements),
-            }
+        let Some(inflater) = &mut self.inflater else {
+            cx.tally.data_messages += 1;
+            cx.tally.unread_messages += 1;
             return Ok(());
         };
-        data::elements(cursor, head.elements, |element| {
-            sequences.take(head.kind, element, &mut tally.findings);
-            match (head.kind, element.what) {
-                (_, What::Gap { .. }) => {}
-                (Kind::Snapshot, What::Value) => tally.snapshot_elements += 1,
-                (Kind::Live, What::Value) => {
-                    tally.elements += 1;
-                    if sampled {
-                        tally.latency_exchange.record(at.wall_ns, element.time);
-                    }
-                }
-            }
-        })?;
+        let mut inflated = std::mem::take(cx.inflated);
+        let result = inflater.message(data.payload, &mut inflated).map_err(Over::from);
+        let result = result.and_then(|()| self.content(data.kind, &inflated, cx));
+        *cx.inflated = inflated;
+        let elements = result?;
+        if elements > 0 {
+            cx.tally.inflated_messages += 1;
+            cx.tally.inflated_elements += elements;
+        }
         Ok(())
     }
 
-    fn control(&mut self, message: &[u8], tally: &mut Tally) -> Result<News, Over> {
-        let control: Control = rmp_serde::from_slice(message)?;
-        match control.r#type.as_str() {
-            "subscribed" => return Ok(News::Subscribed),
-            "error" => {
+    /// Takes a message's plain content; gives how many live elements were in it.
+    fn content(&mut self, kind: DataKind, message: &[u8], cx: &mut Context<'_>) -> Result<u64, Over> {
+        match (&cx.plan.language, kind) {
+            (Language::MessagePack, DataKind::Binary) if is_array(message) => self.packed(message, cx),
+            (Language::MessagePack, DataKind::Binary) => self.packed_control(message, cx).map(|()| 0),
+            (Language::Json, DataKind::Text) if text::is_data(message) => self.json(message, cx),
+            (Language::Json, DataKind::Text) => {
+                let control = serde_json::from_slice(message).map_err(|error| Over::Control(error.to_string()))?;
+                let subscribed = || serde_json::from_slice(message).map_err(|error| Over::Control(error.to_string()));
+                self.control(control, subscribed, cx).map(|()| 0)
+            }
+            (Language::Raw(raw), _) => {
+                let elements = raw.elements(message);
+                self.count(Kind::Live, elements, cx.tally);
+                cx.tally.data_messages += 1;
+                if self.role == Role::Reader
+                    && cx.sampler.draw()
+                    && let Some(time) = raw.time_ns(message)
+                {
+                    cx.tally.latency_time.record(cx.now_ns, time);
+                }
+                Ok(elements)
+            }
+            (Language::MessagePack, DataKind::Text) => Err(Over::Kind("text")),
+            (Language::Json, DataKind::Binary) => Err(Over::Kind("binary")),
+        }
+    }
+
+    fn count(&self, kind: Kind, elements: u64, tally: &mut Tally) {
+        match (kind, self.role) {
+            (Kind::Snapshot, _) => tally.snapshot_elements += elements,
+            (Kind::Live, Role::Reader) => tally.elements += elements,
+            (Kind::Live, Role::Slow) => tally.slow_elements += elements,
+        }
+    }
+
+    fn packed(&mut self, message: &[u8], cx: &mut Context<'_>) -> Result<u64, Over> {
+        let (head, cursor) = data::begin(message)?;
+        cx.tally.data_messages += 1;
+        if head.kind == Kind::Live && self.role == Role::Reader && cx.sampler.draw() {
+            cx.tally.latency_sent.record(cx.now_ns, head.sent_at);
+            if let Some(time) = data::oldest_time(cursor)? {
+                cx.tally.latency_time.record(cx.now_ns, time);
+            }
+        }
+        let mut values = 0;
+        match &mut self.sequences {
+            None => values = u64::from(head.elements),
+            Some(sequences) => data::elements(cursor, head.elements, |element| {
+                sequences.take(head.kind, element, &mut cx.tally.findings);
+                values += u64::from(element.what == What::Value);
+            })?,
+        }
+        self.count(head.kind, values, cx.tally);
+        Ok(if head.kind == Kind::Live { values } else { 0 })
+    }
+
+    fn json(&mut self, message: &[u8], cx: &mut Context<'_>) -> Result<u64, Over> {
+        let scan = text::scan(message);
+        cx.tally.data_messages += 1;
+        if scan.kind == Kind::Live && self.role == Role::Reader && cx.sampler.draw() {
+            if let Some(sent_at) = text::sent_at(message) {
+                cx.tally.latency_sent.record(cx.now_ns, sent_at);
+            }
+            if let Some(time) = text::oldest_time(message) {
+                cx.tally.latency_time.record(cx.now_ns, time);
+            }
+        }
+        let mut values = 0;
+        match &mut self.sequences {
+            None => values = scan.elements,
+            Some(sequences) => {
+                let symbols = &mut *cx.symbols;
+                let number = |symbol: &str| match symbols.get(symbol) {
+                    Some(number) => *number,
+                    None => {
+                        let number = symbols.len() as u32;
+                        symbols.insert(symbol.into(), number);
+                        number
+                    }
+                };
+                text::elements(message, number, |kind, element| {
+                    sequences.take(kind, element, &mut cx.tally.findings);
+                    values += u64::from(element.what == What::Value);
+                })?;
+            }
+        }
+        self.count(scan.kind, values, cx.tally);
+        Ok(if scan.kind == Kind::Live { values } else { 0 })
+    }
+
+    fn packed_control(&mut self, message: &[u8], cx: &mut Context<'_>) -> Result<(), Over> {
+        let broken = |error: rmp_serde::decode::Error| Over::Control(error.to_string());
+        let control = match rmp_serde::from_slice(message) {
+            Ok(control) => control,
+            // A long message of which only the head was kept: its type says enough.
+            Err(_) if message.len() >= HEAD_BYTES => {
+                Control { r#type: data::type_of_map(message).unwrap_or_default().to_owned(), ..Control::default() }
+            }
+            Err(error) => return Err(broken(error)),
+        };
+        self.control(control, || rmp_serde::from_slice(message).map_err(broken), cx)
+    }
+
+    fn control(
+        &mut self,
+        control: Control,
+        subscribed: impl FnOnce() -> Result<Subscribed, Over>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Over> {
+        match (control.r#type.as_str(), self.unanswered) {
+            ("welcome", Some(0)) => self.come_up(),
+            ("subscribed", Some(unanswered)) => match unanswered.saturating_sub(1) {
+                0 => self.come_up(),
+                left => self.unanswered = Some(left),
+            },
+            ("subscribed", None) => {
+                self.news.changed = true;
+                // A symbol that was dropped and comes back begins anew.
+                if let Some(sequences) = &mut self.sequences {
+                    for (symbol, id, ..) in subscribed()?.instruments {
+                        let known = match cx.plan.language {
+                            Language::Json => cx.symbols.get(symbol.as_str()).copied(),
+                            _ => Some(id),
+                        };
+                        known.into_iter().for_each(|instrument| sequences.forget(instrument));
+                    }
+                }
+            }
+            ("error", Some(_)) => {
                 let (code, message) = (control.code.unwrap_or_default(), control.message.unwrap_or_default());
                 return Err(Over::Refused(format!("{code}: {message}")));
             }
-            "heartbeat" => {
-                tally.dropped_said += control.dropped.saturating_sub(self.dropped_said);
+            ("error", None) => {
+                *cx.tally.notices.entry(format!("error {}", control.code.unwrap_or_default())).or_default() += 1;
+            }
+            ("heartbeat", _) => {
+                cx.tally.dropped_said += control.dropped.saturating_sub(self.dropped_said);
                 self.dropped_said = control.dropped;
             }
-            "notice" => *tally.notices.entry(control.code.unwrap_or_default()).or_default() += 1,
+            ("notice", _) => {
+                self.news.reconnect_after_ms = control.reconnect_after_ms;
+                *cx.tally.notices.entry(control.code.unwrap_or_default()).or_default() += 1;
+            }
             _ => {}
         }
-        Ok(News::None)
+        Ok(())
     }
 }
 
 /// Data messages are arrays, control messages are maps.
 fn is_array(message: &[u8]) -> bool {
     matches!(message.first(), Some(0x90..=0x9F | 0xDC | 0xDD))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sequence::Findings;
-
-    const ANSWER: &[u8] =
-        b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-
-    fn binary(value: &serde_json::Value) -> Vec<u8> {
-        let payload = rmp_serde::to_vec(value).unwrap();
-        [&[0x82, payload.len() as u8], &payload[..]].concat()
-    }
-
-    fn plan() -> Plan {
-        Plan {
-            target: "ws://h/ws".parse().unwrap(),
-            subscribe: b"S".to_vec(),
-            expectation: Expectation::Every,
-            channels: [market::Channel::Trades].into_iter().collect(),
-        }
-    }
-
-    /// Runs one session over `messages`, all in one read behind the answer to the upgrade.
-    fn run(scrutiny: Scrutiny, messages: &[Vec<u8>]) -> (Result<(), Over>, Session, Tally, Vec<u8>) {
-        let (mut entropy, mut out, mut tally) = (Entropy::new(1), Vec::new(), Tally::default());
-        let mut session = Session::begin(&plan(), scrutiny, &mut entropy, &mut out);
-        session.stage = Stage::Upgrading(Upgrade::begin(&plan().target, SUBPROTOCOL, *b"the sample nonce").0);
-        out.clear();
-        let bytes = [ANSWER.to_vec(), messages.concat()].concat();
-        let at = ReadAt { wall_ns: 100, measured: true };
-        let result = session.feed(&bytes, at, &plan(), &mut entropy, &mut tally, &mut out);
-        (result, session, tally, out)
-    }
-
-    fn trade(seq: u64) -> serde_json::Value {
-        serde_json::json!([1, 0, seq, 5, 100, 1, 1, 0])
-    }
-
-    #[test]
-    fn a_session_subscribes_counts_and_checks() {
-        let messages = [
-            binary(&serde_json::json!({"type": "welcome", "version": "1"})),
-            binary(&serde_json::json!({"type": "subscribed", "id": 1})),
-            binary(&serde_json::json!([9, [0, 1], trade(7)])),
-            binary(&serde_json::json!([9, trade(8), trade(10)])),
-            binary(&serde_json::json!({"type": "heartbeat", "delivered": 2, "dropped": 3})),
-            binary(&serde_json::json!({"type": "heartbeat", "delivered": 2, "dropped": 4})),
-            vec![0x89, 1, b'p'],
-        ];
-        let (result, session, tally, out) = run(Scrutiny::Verify, &messages);
-        result.unwrap();
-        assert!(session.is_subscribed());
-        assert_eq!((tally.elements, tally.snapshot_elements, tally.dropped_said), (2, 1, 4));
-        assert_eq!(tally.findings, Findings { missing: 1, ..Findings::default() });
-        assert_eq!((out[0], out[1]), (0x82, 0x81), "the subscription");
-        assert_eq!((out[7], out[8]), (0x8A, 0x81), "the pong");
-
-        let (result, _, tally, _) = run(Scrutiny::Count, &messages);
-        result.unwrap();
-        assert_eq!((tally.elements, tally.snapshot_elements, tally.findings), (2, 1, Findings::default()));
-    }
-
-    #[test]
-    fn the_end_of_a_session_says_why() {
-        let error = serde_json::json!({"type": "error", "code": "unknown_symbol", "message": "no X"});
-        for (message, want) in [
-            (binary(&error), "the server refused the subscription: unknown_symbol: no X"),
-            (vec![0x88, 5, 0x03, 0xF4, b'b', b'y', b'e'], "the server closed with 1012 bye"),
-            (vec![0x81, 1, b'x'], "a text message on a MessagePack session"),
-            (vec![0x83, 0], "broken framing: opcode 0x3 is reserved"),
-            (vec![0x82, 2, 0x91, 0xC0], "broken data message: 0xc0 stands where an unsigned integer belongs"),
-        ] {
-            assert_eq!(run(Scrutiny::Verify, &[message]).0.unwrap_err().to_string(), want);
-        }
-    }
 }

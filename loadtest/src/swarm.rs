@@ -1,135 +1,557 @@
 //! Many sockets on one thread: connects, reads into one shared buffer, writes the few bytes that clients say.
 //!
-//! **Invariant:** one thread, no task and no buffer per connection; a connection costs its socket and its session.
+//! **Invariant:** one thread, no task and no buffer per connection; what is to happen at some instant (a connect, a change of
+//! subscription) happens at the instant it was planned for, whether or not the server keeps up.
 //!
-//! Not here: what the bytes mean (`session`).
+//! Not here: what the bytes mean (`session`), who is told what was seen (`crew`).
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use rustc_hash::FxHashMap;
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
-use crate::session::{Over, Plan, ReadAt, Scrutiny, Session};
+use crate::clock::{self, Clock};
+use crate::plan::{Plan, Role};
+use crate::session::{Context, News, Sampler, Session};
 use crate::tally::Tally;
 use crate::upgrade::{Entropy, masked_frame};
 
-/// One buffer for all reads. Larger than any socket's receive buffer is by default, so that one read empties a socket.
-const READ_BUFFER_BYTES: usize = 1 << 20;
-
-/// How many connections may be on their way up at once: below the usual listen backlog of 128, so that no SYN is
-/// dropped and retried a second later.
-const CONNECTING_MAX: usize = 100;
-
-/// Close code 1000.
-const NORMAL_CLOSE: [u8; 2] = 1000u16.to_be_bytes();
+/// One buffer for all reads. Larger than what lies in most sockets, small enough to stay in the processor's cache.
+const READ_BUFFER_BYTES: usize = 256 << 10;
 
 /// How many full reads one socket may have before the others are looked at.
 const READS_MAX: usize = 8;
 
+/// Sockets looked at between two looks at the clock.
+const EVENTS_MAX: usize = 1024;
+
+/// How long the loop may sleep: how late an order can be.
+const SLEEP_MAX: Duration = Duration::from_millis(20);
+
+/// Tokens from here on belong to connections that are leaving.
+const LEAVING: usize = 1 << 40;
+
+/// Close code 1000.
+const NORMAL_CLOSE: [u8; 2] = 1000u16.to_be_bytes();
+
+/// Which of all connections a thread has: numbers `index`, `index + count`, `index + 2 * count`...
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Share {
+    pub(crate) index: u32,
+    pub(crate) count: u32,
+}
+
+/// What a thread is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// All are up: what happens to them may begin
+    Begin,
+    /// The window is over: stalled clients read again
+    Settle,
+    /// Say goodbye and end
+    Stop,
+}
+
+/// How a thread's connections stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Standing {
+    /// Subscribed now
+    pub(crate) up: u32,
+    /// Ever subscribed
+    pub(crate) came_up: u32,
+    /// Ended, and not to come back
+    pub(crate) over: u32,
+    /// On their way up or waiting to be
+    pub(crate) waiting: u32,
+}
+
+/// What a thread tells.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Report {
+    /// Interval `index` is over
+    Interval { index: u64, tally: Box<Tally>, standing: Standing },
+    /// All connections of the share are up, since that instant in nanoseconds since the series began
+    AllUp { at_ns: u64 },
+    /// The thread ends
+    Done { standing: Standing },
+}
+
 /// Many connections.
 pub(crate) struct Swarm {
     poll: Poll,
-    address: SocketAddr,
-    plan: Plan,
+    plan: Arc<Plan>,
+    share: Share,
+    clock: Clock,
     members: Vec<Member>,
-    wanted: usize,
-    verified: usize,
-    /// Connections that have begun and are not subscribed yet
+    /// How many members have begun to connect for the first time
+    begun: usize,
     rising: usize,
-    subscribed: usize,
-    came_up: usize,
+    standing: Standing,
+    timers: BinaryHeap<Reverse<Timer>>,
+    leaving: FxHashMap<usize, TcpStream>,
+    left: usize,
     /// Sockets that still had bytes when their turn was over
     unread: Vec<usize>,
+    changes_begin: Option<Instant>,
+    changes: u64,
+    tally: Tally,
+    sampler: Sampler,
+    symbols: FxHashMap<Box<str>, u32>,
+    inflated: Vec<u8>,
     buffer: Box<[u8]>,
     entropy: Entropy,
-    /// Why sessions ended, with how many
-    pub(crate) ends: BTreeMap<String, u64>,
-    pub(crate) tally: Tally,
+    busy_ns: u64,
+    news: Vec<Report>,
 }
 
 struct Member {
-    /// None once it is over
+    index: u32,
     live: Option<(TcpStream, Session)>,
     /// What could not be written yet
     out: Vec<u8>,
-    subscribed: bool,
+    phase: Phase,
+    ever_up: bool,
+    reading: Reading,
+    /// When the present connection was to begin
+    planned_ns: u64,
+    /// Which connection of the member it is: a timer of an earlier one is void
+    generation: u32,
+    reconnect_after_ms: Option<u64>,
+    /// Drawn symbols, when subscriptions change
+    held: Vec<String>,
+    change_planned_ns: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Waiting,
+    Rising,
+    Up,
+    Over,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    On,
+    Stalled,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Timer {
+    at: Instant,
+    member: usize,
+    generation: u32,
+    action: Action,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Action {
+    Connect,
+    Leave,
+    Stall,
+    Resume,
 }
 
 impl Swarm {
-    /// Prepares `wanted` connections, of which the first `verified` check every element.
+    /// Prepares a share of the plan's connections.
     ///
     /// # Errors
     /// The system gives no poll.
-    pub(crate) fn new(address: SocketAddr, plan: Plan, wanted: usize, verified: usize, seed: u64) -> io::Result<Self> {
+    pub(crate) fn new(plan: Arc<Plan>, share: Share, clock: Clock, seed: u64) -> io::Result<Self> {
+        let indices = (share.index..plan.connections).step_by(share.count as usize);
+        let members: Vec<Member> = indices.map(Member::new).collect();
+        let per_interval = u64::from(plan.samples_per_s) * plan.series.as_millis() as u64 / 1000;
         Ok(Self {
             poll: Poll::new()?,
-            address,
-            plan,
-            members: Vec::with_capacity(wanted),
-            wanted,
-            verified,
+            share,
+            clock,
+            begun: 0,
             rising: 0,
-            subscribed: 0,
-            came_up: 0,
+            standing: Standing { waiting: members.len() as u32, ..Standing::default() },
+            members,
+            timers: BinaryHeap::new(),
+            leaving: FxHashMap::default(),
+            left: 0,
             unread: Vec::new(),
+            changes_begin: None,
+            changes: 0,
+            tally: Tally::default(),
+            sampler: Sampler::new(per_interval, seed),
+            symbols: FxHashMap::default(),
+            inflated: Vec::new(),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             entropy: Entropy::new(seed),
-            ends: BTreeMap::new(),
-            tally: Tally::default(),
+            busy_ns: thread_cpu_ns(),
+            news: Vec::new(),
+            plan,
         })
     }
 
-    /// How many sessions are subscribed now.
-    pub(crate) fn subscribed(&self) -> usize {
-        self.subscribed
-    }
-
-    /// How many sessions ever were subscribed.
-    pub(crate) fn came_up(&self) -> usize {
-        self.came_up
-    }
-
-    /// Connects until all are subscribed, or none is left that could be, or time is up.
+    /// Connects, reads and tells, until told to stop or nobody is left to tell.
     ///
     /// # Errors
     /// The poll fails.
-    pub(crate) fn rise(&mut self, time_max: Duration) -> io::Result<()> {
-        let end = Instant::now() + time_max;
-        let mut events = Events::with_capacity(4096);
-        while self.subscribed < self.wanted && Instant::now() < end {
-            while self.members.len() < self.wanted && self.rising < CONNECTING_MAX {
-                self.connect();
+    pub(crate) fn run(mut self, orders: &Receiver<Order>, tell: &mut dyn FnMut(Report)) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        let series_ns = self.plan.series.as_nanos() as u64;
+        let (mut interval, began) = (self.clock.elapsed_ns() / series_ns, Instant::now());
+        loop {
+            match orders.try_recv() {
+                Ok(Order::Begin) => self.begin(),
+                Ok(Order::Settle) => self.settle(),
+                Ok(Order::Stop) | Err(TryRecvError::Disconnected) => break,
+                Err(TryRecvError::Empty) => {}
             }
-            if self.rising == 0 && self.members.len() == self.wanted {
-                break;
+            let now = Instant::now();
+            let next = self.connect_due(now, began).min(self.fire_timers(now)).min(self.change_due(now));
+            let to_boundary =
+                Duration::from_nanos(((interval + 1) * series_ns).saturating_sub(self.clock.elapsed_ns()));
+            self.turn(&mut events, next.min(to_boundary).min(SLEEP_MAX))?;
+            while self.clock.elapsed_ns() >= (interval + 1) * series_ns {
+                tell(self.interval(interval));
+                interval += 1;
             }
-            self.turn(&mut events, false, Duration::from_millis(100))?;
+            self.news.drain(..).for_each(&mut *tell);
+        }
+        self.say_goodbye();
+        tell(self.interval(interval));
+        tell(Report::Done { standing: self.standing });
+        Ok(())
+    }
+
+    fn interval(&mut self, index: u64) -> Report {
+        let busy_ns = thread_cpu_ns();
+        self.tally.busy_ns = busy_ns - self.busy_ns;
+        self.busy_ns = busy_ns;
+        self.sampler.adapt();
+        Report::Interval { index, tally: Box::new(self.tally.take()), standing: self.standing }
+    }
+
+    fn begin(&mut self) {
+        let now = Instant::now();
+        let (stall_after, stall) = (self.plan.stall_after, self.plan.stall);
+        for member in 0..self.members.len() {
+            let Member { index, generation, .. } = self.members[member];
+            if self.plan.role(index) == Role::Slow {
+                let timer = Timer { at: now + stall_after, member, generation, action: Action::Stall };
+                self.timers.push(Reverse(timer));
+                if let Some(stall) = stall {
+                    self.timers.push(Reverse(Timer { at: timer.at + stall, action: Action::Resume, ..timer }));
+                }
+            }
+        }
+        self.changes_begin = (self.plan.changes_per_s > 0.0).then_some(now);
+    }
+
+    fn settle(&mut self) {
+        self.timers.retain(|Reverse(timer)| timer.action != Action::Stall);
+        for member in 0..self.members.len() {
+            self.resume(member);
+        }
+        self.changes_begin = None;
+    }
+
+    fn resume(&mut self, member: usize) {
+        if self.members[member].reading == Reading::Stalled {
+            self.members[member].reading = Reading::On;
+            // What came while nobody looked raises no new event.
+            self.unread.push(member);
+        }
+    }
+
+    /// Begins the connections that are due; returns how long the next one has.
+    fn connect_due(&mut self, now: Instant, began: Instant) -> Duration {
+        let rate = self.plan.connect_rate.map(|rate| rate / f64::from(self.share.count));
+        while self.begun < self.members.len() && self.rising < self.plan.connecting_max {
+            let mut planned = now;
+            if let Some(rate) = rate {
+                planned = began + Duration::from_secs_f64(self.begun as f64 / rate);
+                if planned > now {
+                    return planned - now;
+                }
+            }
+            let planned_ns = self.clock.ns_at(planned);
+            self.begun += 1;
+            self.connect(self.begun - 1, planned_ns);
+        }
+        SLEEP_MAX
+    }
+
+    fn fire_timers(&mut self, now: Instant) -> Duration {
+        while let Some(Reverse(timer)) = self.timers.peek().copied() {
+            if timer.at > now {
+                return timer.at - now;
+            }
+            self.timers.pop();
+            let member = &mut self.members[timer.member];
+            if member.generation != timer.generation {
+                continue;
+            }
+            let planned_ns = self.clock.ns_at(timer.at);
+            match timer.action {
+                Action::Connect => self.connect(timer.member, planned_ns),
+                Action::Leave => self.leave(timer.member, planned_ns),
+                Action::Stall if member.phase == Phase::Up => member.reading = Reading::Stalled,
+                Action::Stall => {}
+                Action::Resume => self.resume(timer.member),
+            }
+        }
+        SLEEP_MAX
+    }
+
+    /// Changes the subscriptions that are due to be changed.
+    fn change_due(&mut self, now: Instant) -> Duration {
+        let Some(begin) = self.changes_begin else { return SLEEP_MAX };
+        let rate = self.plan.changes_per_s / f64::from(self.share.count);
+        loop {
+            let planned = begin + Duration::from_secs_f64(self.changes as f64 / rate);
+            if planned > now {
+                return planned - now;
+            }
+            self.changes += 1;
+            let member = self.entropy.below(self.members.len() as u32) as usize;
+            self.change(member, self.clock.ns_at(planned));
+        }
+    }
+
+    fn change(&mut self, number: usize, planned_ns: u64) {
+        let member = &mut self.members[number];
+        // One change at a time for a client, so that an answer belongs to it.
+        if member.phase != Phase::Up || member.change_planned_ns.is_some() || member.reading == Reading::Stalled {
+            return;
+        }
+        if member.held.is_empty() {
+            member.held = self.plan.symbols(member.index);
+        }
+        let Some(new) = self.plan.another_symbol(&member.held, &mut self.entropy) else { return };
+        let place = self.entropy.below(member.held.len() as u32) as usize;
+        let unsubscribe = Plan::unsubscribe_command(&member.held[place]);
+        let subscribe = self.plan.subscribe_command(std::slice::from_ref(&new));
+        member.held[place] = new;
+        for command in [unsubscribe, subscribe] {
+            masked_frame(0x1, command.as_bytes(), self.entropy.mask(), &mut member.out);
+        }
+        member.change_planned_ns = Some(planned_ns);
+        self.tally.changes += 1;
+        self.serve(number);
+    }
+
+    fn connect(&mut self, number: usize, planned_ns: u64) {
+        let member = &mut self.members[number];
+        member.generation += 1;
+        member.planned_ns = planned_ns;
+        member.phase = Phase::Rising;
+        member.reading = Reading::On;
+        member.held = Vec::new();
+        member.change_planned_ns = None;
+        member.out.clear();
+        self.rising += 1;
+        self.tally.connects += 1;
+        let session = Session::begin(member.index, &self.plan, &mut self.entropy, &mut member.out);
+        let stream = open(&self.plan, member.index).and_then(|mut stream| {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.poll.registry().register(&mut stream, Token(number), interest)?;
+            Ok(stream)
+        });
+        match stream {
+            Ok(stream) => member.live = Some((stream, session)),
+            Err(error) => self.end(number, format!("connect: {error}")),
+        }
+    }
+
+    /// Lets the present connection go in the background and begins another.
+    fn leave(&mut self, number: usize, planned_ns: u64) {
+        let member = &mut self.members[number];
+        if member.phase != Phase::Up {
+            return;
+        }
+        if let Some((mut stream, _)) = member.live.take() {
+            masked_frame(0x8, &NORMAL_CLOSE, self.entropy.mask(), &mut member.out);
+            let token = LEAVING + self.left;
+            self.left += 1;
+            let written = write_out(&mut stream, &mut member.out);
+            let registered = self.poll.registry().reregister(&mut stream, Token(token), Interest::READABLE);
+            if written.is_ok() && registered.is_ok() {
+                self.leaving.insert(token, stream);
+            }
+        }
+        self.standing.up -= 1;
+        self.standing.waiting += 1;
+        self.connect(number, planned_ns);
+    }
+
+    fn turn(&mut self, events: &mut Events, wait: Duration) -> io::Result<()> {
+        let wait = if self.unread.is_empty() { wait } else { Duration::ZERO };
+        match self.poll.poll(events, Some(wait)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            other => other?,
+        }
+        for number in std::mem::take(&mut self.unread) {
+            self.serve(number);
+        }
+        for event in events.iter() {
+            match event.token().0 {
+                number if number < LEAVING => self.serve(number),
+                token => self.see_off(token),
+            }
         }
         Ok(())
     }
 
-    /// Reads for `time`; latencies are recorded when `measured`.
-    ///
-    /// # Errors
-    /// The poll fails.
-    pub(crate) fn run(&mut self, time: Duration, measured: bool) -> io::Result<()> {
-        let end = Instant::now() + time;
-        let mut events = Events::with_capacity(4096);
+    /// Reads what a leaving connection is still sent, until the server has closed it.
+    fn see_off(&mut self, token: usize) {
+        let Some(stream) = self.leaving.get_mut(&token) else { return };
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.subscribed == 0 {
-                return Ok(());
+            match stream.read(&mut self.buffer) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
             }
-            self.turn(&mut events, measured, left)?;
+        }
+        self.leaving.remove(&token);
+    }
+
+    /// Writes what waits and reads what is there.
+    fn serve(&mut self, number: usize) {
+        let Some(member) = self.members.get_mut(number) else { return };
+        let Some((stream, session)) = &mut member.live else { return };
+        if member.reading == Reading::Stalled {
+            return;
+        }
+        let broken = |error: io::Error| format!("connection: {error}");
+        let mut news = News::default();
+        let mut end = write_out(stream, &mut member.out).err().map(broken);
+        let mut reads = 0;
+        while end.is_none() {
+            let length = match stream.read(&mut self.buffer) {
+                Ok(0) => {
+                    end = Some("the server hung up without a close".to_owned());
+                    break;
+                }
+                Ok(length) => length,
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected => break,
+                    io::ErrorKind::Interrupted => continue,
+                    _ => {
+                        end = Some(broken(error));
+                        break;
+                    }
+                },
+            };
+            let mut context = Context {
+                plan: &self.plan,
+                entropy: &mut self.entropy,
+                tally: &mut self.tally,
+                sampler: &mut self.sampler,
+                symbols: &mut self.symbols,
+                inflated: &mut self.inflated,
+                out: &mut member.out,
+                now_ns: clock::wall_ns(),
+            };
+            match session.feed(&self.buffer[..length], &mut context) {
+                Ok(more) => news.add(more),
+                Err(over) => end = Some(over.to_string()),
+            }
+            reads += 1;
+            // A read that does not fill the buffer has emptied the socket; the next arrival raises a new event.
+            if length < self.buffer.len() {
+                break;
+            }
+            if reads == READS_MAX {
+                self.unread.push(number);
+                break;
+            }
+        }
+        // An answer to what was just read (the subscription, a pong, the echo of a close) goes out at once.
+        if !member.out.is_empty() {
+            end = end.or(write_out(stream, &mut member.out).err().map(broken));
+        }
+        self.note(number, news);
+        if let Some(why) = end {
+            self.end(number, why);
+        }
+    }
+
+    fn note(&mut self, number: usize, news: News) {
+        let member = &mut self.members[number];
+        if let Some(after_ms) = news.reconnect_after_ms {
+            member.reconnect_after_ms = Some(after_ms);
+        }
+        if news.changed
+            && let Some(planned_ns) = member.change_planned_ns.take()
+        {
+            self.tally.latency_change.record(self.clock.elapsed_ns(), planned_ns);
+        }
+        if !news.up {
+            return;
+        }
+        member.phase = Phase::Up;
+        let now_ns = self.clock.elapsed_ns();
+        self.tally.latency_connect.record(now_ns, member.planned_ns);
+        self.rising -= 1;
+        self.standing.waiting -= 1;
+        self.standing.up += 1;
+        if !member.ever_up {
+            member.ever_up = true;
+            self.standing.came_up += 1;
+        }
+        if let Some(lifetime) = self.plan.lifetime {
+            let at = self.clock.instant_at(member.planned_ns) + lifetime;
+            let generation = member.generation;
+            self.timers.push(Reverse(Timer { at, member: number, generation, action: Action::Leave }));
+        }
+        if self.standing.up as usize == self.members.len() {
+            self.news.push(Report::AllUp { at_ns: now_ns });
+        }
+    }
+
+    /// The connection is over; schedules the next one, if there is to be one.
+    fn end(&mut self, number: usize, why: String) {
+        let member = &mut self.members[number];
+        member.live = None;
+        if member.phase == Phase::Up {
+            self.standing.up -= 1;
+            self.standing.waiting += 1;
+        } else {
+            self.rising -= 1;
+            self.tally.connects_failed += 1;
+        }
+        *self.tally.ends.entry(why).or_default() += 1;
+        let asked = member.reconnect_after_ms.take().map(Duration::from_millis);
+        match self.plan.reconnect {
+            Some(reconnect) => {
+                member.phase = Phase::Waiting;
+                let wait = asked.unwrap_or(reconnect.delay) + reconnect.jitter.mul_f64(self.entropy.unit());
+                let timer = Timer {
+                    at: Instant::now() + wait,
+                    member: number,
+                    generation: member.generation,
+                    action: Action::Connect,
+                };
+                self.timers.push(Reverse(timer));
+            }
+            None => {
+                member.phase = Phase::Over;
+                self.standing.waiting -= 1;
+                self.standing.over += 1;
+            }
         }
     }
 
     /// Says goodbye on every connection, so that the server does not count them as lost; what a full socket does not take
     /// is not waited for.
-    pub(crate) fn close(&mut self) {
+    fn say_goodbye(&mut self) {
         for member in &mut self.members {
             if let Some((stream, _)) = &mut member.live {
                 masked_frame(0x8, &NORMAL_CLOSE, self.entropy.mask(), &mut member.out);
@@ -137,120 +559,54 @@ impl Swarm {
             }
         }
     }
+}
 
-    fn connect(&mut self) {
-        let index = self.members.len();
-        let scrutiny = if index < self.verified { Scrutiny::Verify } else { Scrutiny::Count };
-        let mut out = Vec::new();
-        let session = Session::begin(&self.plan, scrutiny, &mut self.entropy, &mut out);
-        let stream = TcpStream::connect(self.address).and_then(|mut stream| {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(&mut stream, Token(index), interest)?;
-            Ok(stream)
-        });
-        self.rising += 1;
-        match stream {
-            Ok(stream) => self.members.push(Member { live: Some((stream, session)), out, subscribed: false }),
-            Err(error) => {
-                self.members.push(Member { live: None, out, subscribed: false });
-                self.rising -= 1;
-                *self.ends.entry(format!("connect: {error}")).or_default() += 1;
-            }
-        }
-    }
-
-    fn turn(&mut self, events: &mut Events, measured: bool, wait: Duration) -> io::Result<()> {
-        let wait = if self.unread.is_empty() { wait } else { Duration::ZERO };
-        match self.poll.poll(events, Some(wait)) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            other => other?,
-        }
-        for index in std::mem::take(&mut self.unread) {
-            self.serve(index, measured);
-        }
-        for event in events.iter() {
-            self.serve(event.token().0, measured);
-        }
-        Ok(())
-    }
-
-    /// Writes what waits and reads what is there.
-    fn serve(&mut self, index: usize, measured: bool) {
-        let Some(member) = self.members.get_mut(index) else { return };
-        let Some((stream, session)) = &mut member.live else { return };
-        let mut reader = SessionReader {
-            buffer: &mut self.buffer,
-            plan: &self.plan,
-            entropy: &mut self.entropy,
-            tally: &mut self.tally,
-        };
-        let out = &mut member.out;
-        let broken = |error: io::Error| format!("connection: {error}");
-        let left = write_out(stream, out).map_err(broken).and_then(|()| reader.read(stream, session, out, measured));
-        if matches!(left, Ok(Left::Bytes)) {
-            self.unread.push(index);
-        }
-        // An answer to what was just read (the subscription, a pong, the echo of a close) goes out at once.
-        let end = left.err().or(write_out(stream, out).map_err(broken).err());
-        if session.is_subscribed() && !member.subscribed {
-            member.subscribed = true;
-            self.subscribed += 1;
-            self.came_up += 1;
-            self.rising -= 1;
-        }
-        if let Some(why) = end {
-            member.live = None;
-            if member.subscribed {
-                self.subscribed -= 1;
-            } else {
-                self.rising -= 1;
-            }
-            *self.ends.entry(why).or_default() += 1;
+impl Member {
+    fn new(index: u32) -> Self {
+        Self {
+            index,
+            live: None,
+            out: Vec::new(),
+            phase: Phase::Waiting,
+            ever_up: false,
+            reading: Reading::On,
+            planned_ns: 0,
+            generation: 0,
+            reconnect_after_ms: None,
+            held: Vec::new(),
+            change_planned_ns: None,
         }
     }
 }
 
-enum Left {
-    Nothing,
-    Bytes,
-}
-
-struct SessionReader<'a> {
-    buffer: &'a mut [u8],
-    plan: &'a Plan,
-    entropy: &'a mut Entropy,
-    tally: &'a mut Tally,
-}
-
-impl SessionReader<'_> {
-    fn read(
-        &mut self,
-        stream: &mut TcpStream,
-        session: &mut Session,
-        out: &mut Vec<u8>,
-        measured: bool,
-    ) -> Result<Left, String> {
-        for _ in 0..READS_MAX {
-            let length = match stream.read(self.buffer) {
-                Ok(0) => return Err("the server hung up without a close".to_owned()),
-                Ok(length) => length,
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected => return Ok(Left::Nothing),
-                    io::ErrorKind::Interrupted => continue,
-                    _ => return Err(format!("connection: {error}")),
-                },
-            };
-            let at = ReadAt { wall_ns: wall_ns(), measured };
-            session
-                .feed(&self.buffer[..length], at, self.plan, self.entropy, self.tally, out)
-                .map_err(|over: Over| over.to_string())?;
-            // A read that does not fill the buffer has emptied the socket; the next arrival raises a new event.
-            if length < self.buffer.len() {
-                return Ok(Left::Nothing);
-            }
-        }
-        Ok(Left::Bytes)
+impl News {
+    fn add(&mut self, more: Self) {
+        self.up |= more.up;
+        self.changed |= more.changed;
+        self.reconnect_after_ms = more.reconnect_after_ms.or(self.reconnect_after_ms);
     }
+}
+
+/// Begins to connect.
+fn open(plan: &Plan, index: u32) -> io::Result<TcpStream> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(plan.address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if plan.receive_buffer_bytes > 0 && (plan.role(index) == Role::Slow || !plan.has_slow()) {
+        socket.set_recv_buffer_size(plan.receive_buffer_bytes as usize)?;
+    }
+    if let Some(source) = plan.source(index) {
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    match socket.connect(&plan.address.into()) {
+        Ok(()) => {}
+        // The usual answer of a socket that does not block: the connection is on its way.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(error) => return Err(error),
+    }
+    Ok(TcpStream::from_std(socket.into()))
 }
 
 /// Writes as much as the socket takes and keeps the rest.
@@ -265,9 +621,15 @@ fn write_out(stream: &mut TcpStream, out: &mut Vec<u8>) -> io::Result<()> {
             },
         }
     }
+    // Thousands of connections that said one thing each should not keep the room for it.
+    if out.is_empty() && out.capacity() > 0 {
+        *out = Vec::new();
+    }
     Ok(())
 }
 
-fn wall_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+/// The processor time of this thread.
+fn thread_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

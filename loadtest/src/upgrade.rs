@@ -10,6 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha1::{Digest as _, Sha1};
 
+use crate::inflate::{Deflate, Negotiated};
+
 /// The longest answer to an upgrade request that is waited for.
 const RESPONSE_BYTES_MAX: usize = 16 << 10;
 
@@ -48,10 +50,28 @@ impl FromStr for Target {
     }
 }
 
+/// What is asked for beside the upgrade itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Wishes {
+    pub(crate) subprotocol: Option<String>,
+    pub(crate) deflate: Deflate,
+    /// More header lines, each `Name: value`
+    pub(crate) headers: Vec<String>,
+}
+
+/// The server's yes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Upgraded {
+    pub(crate) negotiated: Negotiated,
+    /// What already came behind the answer
+    pub(crate) early: Vec<u8>,
+}
+
 /// One connection's opening hand-shake.
 #[derive(Debug)]
 pub(crate) struct Upgrade {
     key: String,
+    deflate: Deflate,
     response: Vec<u8>,
 }
 
@@ -62,27 +82,36 @@ pub(crate) enum UpgradeError {
     Status(String),
     #[error("the answer has a wrong or no Sec-WebSocket-Accept")]
     Accept,
+    #[error("the answer agrees to an extension that was not offered: {0:?}")]
+    Extension(String),
     #[error("the answer has no end within {RESPONSE_BYTES_MAX} bytes")]
     TooLong,
 }
 
 impl Upgrade {
     /// Begins with a key made of `nonce`; returns the request's bytes beside it.
-    pub(crate) fn begin(target: &Target, subprotocol: &str, nonce: [u8; 16]) -> (Self, Vec<u8>) {
+    pub(crate) fn begin(target: &Target, wishes: &Wishes, nonce: [u8; 16]) -> (Self, Vec<u8>) {
         let key = BASE64.encode(nonce);
         let Target { authority, path } = target;
-        let request = format!(
+        let mut request = format!(
             "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: {subprotocol}\r\n\r\n"
+             Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
         );
-        (Self { key, response: Vec::new() }, request.into_bytes())
+        let subprotocol = wishes.subprotocol.as_ref().map(|name| format!("Sec-WebSocket-Protocol: {name}"));
+        let extension = wishes.deflate.offer().map(|offer| format!("Sec-WebSocket-Extensions: {offer}"));
+        for line in subprotocol.iter().chain(&extension).chain(&wishes.headers) {
+            request.push_str(line);
+            request.push_str("\r\n");
+        }
+        request.push_str("\r\n");
+        (Self { key, deflate: wishes.deflate, response: Vec::new() }, request.into_bytes())
     }
 
-    /// Takes bytes of the answer. When the answer is whole and right, returns what already came behind it.
+    /// Takes bytes of the answer; gives the verdict when the answer is whole.
     ///
     /// # Errors
     /// The server refused, or is no WebSocket server.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, UpgradeError> {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<Option<Upgraded>, UpgradeError> {
         self.response.extend_from_slice(bytes);
         let Some(end) = self.response.windows(4).position(|window| window == b"\r\n\r\n") else {
             return if self.response.len() > RESPONSE_BYTES_MAX { Err(UpgradeError::TooLong) } else { Ok(None) };
@@ -95,10 +124,21 @@ impl Upgrade {
             let body = body.lines().next().unwrap_or_default();
             return Err(UpgradeError::Status(format!("{status} {body}").trim_end().to_owned()));
         }
-        let accepted = lines.filter_map(|line| line.split_once(':')).any(|(name, value)| {
-            name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == accept_key(&self.key)
-        });
-        if accepted { Ok(Some(self.response.split_off(end + 4))) } else { Err(UpgradeError::Accept) }
+        let (mut accepted, mut negotiated) = (false, Negotiated::NONE);
+        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+            let value = value.trim();
+            if name.eq_ignore_ascii_case("sec-websocket-accept") {
+                accepted = value == accept_key(&self.key);
+            } else if name.eq_ignore_ascii_case("sec-websocket-extensions") {
+                negotiated =
+                    Negotiated::parse(value, self.deflate).ok_or_else(|| UpgradeError::Extension(value.to_owned()))?;
+            }
+        }
+        if !accepted {
+            return Err(UpgradeError::Accept);
+        }
+        let early = self.response.split_off(end + 4);
+        Ok(Some(Upgraded { negotiated, early }))
     }
 }
 
@@ -112,18 +152,20 @@ fn accept_key(key: &str) -> String {
 }
 
 /// Appends one masked frame, as a client must send it (RFC 6455 section 5.3).
-///
-/// # Panics
-/// When the payload is beyond 64 KiB; nothing that is sent here is.
 pub(crate) fn masked_frame(opcode: u8, payload: &[u8], mask: [u8; 4], out: &mut Vec<u8>) {
     out.push(0x80 | opcode);
     match payload.len() {
         length @ 0..=125 => out.push(0x80 | length as u8),
-        length => {
-            let length = u16::try_from(length).expect("commands and pongs are below 64 KiB");
-            out.push(0xFE);
-            out.extend_from_slice(&length.to_be_bytes());
-        }
+        length => match u16::try_from(length) {
+            Ok(length) => {
+                out.push(0xFE);
+                out.extend_from_slice(&length.to_be_bytes());
+            }
+            Err(_) => {
+                out.push(0xFF);
+                out.extend_from_slice(&(length as u64).to_be_bytes());
+            }
+        },
     }
     out.extend_from_slice(&mask);
     out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
@@ -146,11 +188,25 @@ impl Entropy {
     }
 
     pub(crate) fn mask(&mut self) -> [u8; 4] {
-        ((self.u64() >> 32) as u32).to_ne_bytes()
+        self.mask32().to_ne_bytes()
     }
 
     pub(crate) fn nonce(&mut self) -> [u8; 16] {
         ((u128::from(self.u64()) << 64) | u128::from(self.u64())).to_ne_bytes()
+    }
+
+    /// A number below `bound`, by multiplication.
+    pub(crate) fn below(&mut self, bound: u32) -> u32 {
+        ((u64::from(self.mask32()) * u64::from(bound)) >> 32) as u32
+    }
+
+    /// A number in [0, 1).
+    pub(crate) fn unit(&mut self) -> f64 {
+        (self.u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn mask32(&mut self) -> u32 {
+        (self.u64() >> 32) as u32
     }
 }
 
@@ -175,13 +231,18 @@ mod tests {
     #[test]
     fn the_answer_is_checked_and_early_frames_are_kept() {
         let target: Target = "ws://h/ws".parse().unwrap();
+        let wishes = Wishes { subprotocol: Some("p".to_owned()), deflate: Deflate::Offer, headers: Vec::new() };
+        let early = |early: &[u8], negotiated| Ok(Some(Upgraded { negotiated, early: early.to_vec() }));
         // The key and its answer are the example of RFC 6455 section 1.3.
-        let (mut upgrade, request) = Upgrade::begin(&target, "ticker.v1.msgpack", *b"the sample nonce");
+        let (mut upgrade, request) = Upgrade::begin(&target, &wishes, *b"the sample nonce");
         assert!(String::from_utf8(request).unwrap().contains("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"));
         assert_eq!(upgrade.feed(b"HTTP/1.1 101 Switching Protocols\r\nsec-websocket-ACCEPT:"), Ok(None));
-        assert_eq!(upgrade.feed(b" s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n\x82\x00"), Ok(Some(b"\x82\x00".to_vec())));
+        assert_eq!(
+            upgrade.feed(b" s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n\x82\x00"),
+            early(b"\x82\x00", Negotiated::NONE)
+        );
 
-        let refused = |answer: &[u8]| Upgrade::begin(&target, "p", [0; 16]).0.feed(answer).unwrap_err();
+        let refused = |answer: &[u8]| Upgrade::begin(&target, &wishes, [0; 16]).0.feed(answer).unwrap_err();
         assert_eq!(refused(b"HTTP/1.1 101 x\r\nSec-WebSocket-Accept: no\r\n\r\n"), UpgradeError::Accept);
         assert_eq!(refused(b"HTTP/1.1 404 Not Found\r\n\r\n"), UpgradeError::Status("HTTP/1.1 404 Not Found".into()));
         assert_eq!(refused(&vec![b'x'; RESPONSE_BYTES_MAX + 1]), UpgradeError::TooLong);
@@ -189,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_masked_frame_unmasks_to_its_payload() {
-        for length in [0, 125, 126, 60_000] {
+        for length in [0, 125, 126, 60_000, 70_000] {
             let (payload, mask, mut out) = (vec![7u8; length], [1, 2, 3, 4], Vec::new());
             masked_frame(0x2, &payload, mask, &mut out);
             let body = &out[out.len() - length..];

@@ -66,7 +66,10 @@ fn converse(number: usize, script: &Script, mut stream: TcpStream) -> Option<()>
     let answer = format!("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {accept}\r\n\r\n");
     stream.write_all(answer.as_bytes()).ok()?;
     stream.write_all(&binary(&json!({"type": "welcome"}))).ok()?;
-    stream.read_exact(&mut [0; 8]).ok()?;
+    // The client's subscription: a masked text frame with a length of two bytes.
+    let mut head = [0; 8];
+    stream.read_exact(&mut head).ok()?;
+    stream.read_exact(&mut vec![0; usize::from(u16::from_be_bytes([head[2], head[3]]))]).ok()?;
     stream.write_all(&binary(&json!({"type": "subscribed", "id": 1}))).ok()?;
     stream.write_all(&binary(&json!([9, [0, 1], trade(100)]))).ok()?;
     for number in 0.. {
@@ -81,6 +84,7 @@ fn converse(number: usize, script: &Script, mut stream: TcpStream) -> Option<()>
 fn loadtest(url: &str, connections: usize) -> Output {
     Command::new(env!("CARGO_BIN_EXE_loadtest"))
         .args([
+            "run",
             "--url",
             url,
             "--connections",
@@ -89,7 +93,12 @@ fn loadtest(url: &str, connections: usize) -> Output {
             "0.3",
             "--warmup-s",
             "0",
+            "--series-ms",
+            "100",
+            "--metrics-url",
+            "off",
             "--json",
+            "-",
         ])
         .output()
         .unwrap()
@@ -113,7 +122,7 @@ fn a_faultless_stream_is_complete() {
     let script =
         Script { answer: ALWAYS, frame: |n| Some(binary(&json!([9, trade(101 + 2 * n), trade(102 + 2 * n)]))) };
     let want = json!({
-        "/verdict": "complete", "/connections_at_end": 4, "/snapshot_elements": 4,
+        "/verdict": "complete", "/connections/at_end": 4, "/traffic/snapshot_elements": 4,
         "/findings/missing": 0, "/findings/duplicates": 0, "/findings/gaps": 0,
     });
     check(script, 4, 0, &want);
@@ -150,7 +159,7 @@ fn a_refused_upgrade_is_one_connection_too_few() {
     let answer = |number| if number == 1 { Answer::NotFound } else { Answer::Upgrade };
     let frame = |n| Some(binary(&json!([9, trade(101 + n)])));
     let want = json!({
-        "/verdict": "too_few_connections", "/connections_up": 2,
+        "/verdict": "too_few_connections", "/connections/up": 2,
         "/ends": {"the server answered \"HTTP/1.1 404 Not Found nope\"": 1},
     });
     check(Script { answer, frame }, 3, 4, &want);
@@ -164,7 +173,7 @@ fn a_server_that_goes_away_says_why() {
         _ => None,
     };
     let want = json!({
-        "/verdict": "too_few_connections", "/connections_up": 2, "/connections_at_end": 0, "/findings/missing": 0,
+        "/verdict": "too_few_connections", "/connections/up": 2, "/connections/at_end": 0, "/findings/missing": 0,
         "/ends": {"the server closed with 1012 bye": 2},
     });
     check(Script { answer: ALWAYS, frame }, 2, 4, &want);
