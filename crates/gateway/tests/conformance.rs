@@ -689,7 +689,6 @@ mod deflate {
     }
 
     #[test]
-    #[ignore = "the gateway does not answer Sec-WebSocket-Extensions yet"]
     fn offers_are_answered_as_the_rfc_allows() {
         let server = Server::start(settings());
         let check = |lines: &[&str], expected: Option<&str>| {
@@ -740,7 +739,6 @@ mod deflate {
     }
 
     #[test]
-    #[ignore = "the gateway does not answer Sec-WebSocket-Extensions yet"]
     fn rsv1_is_only_for_the_first_frame_of_a_message() {
         let server = Server::start(settings());
         let check = |what: &str, frames: &[Vec<u8>]| check_violation(&server, what, 1002, frames);
@@ -756,7 +754,6 @@ mod deflate {
     }
 
     #[test]
-    #[ignore = "the gateway does not answer Sec-WebSocket-Extensions yet"]
     fn compressed_and_plain_commands_may_alternate() {
         let server = Server::start(settings());
         let command = |id| deflated(ping_command(id).as_bytes());
@@ -791,7 +788,6 @@ mod deflate {
     }
 
     #[test]
-    #[ignore = "the gateway does not answer Sec-WebSocket-Extensions yet"]
     fn what_does_not_inflate_to_text_is_1007() {
         let server = Server::start(settings());
         let check = |what: &str, frames: &[Vec<u8>]| check_violation(&server, what, 1007, frames);
@@ -814,7 +810,6 @@ mod deflate {
     }
 
     #[test]
-    #[ignore = "the gateway does not answer Sec-WebSocket-Extensions yet"]
     fn the_limit_counts_what_is_inflated() {
         let server = Server::start(settings());
         let padded = |length: usize| deflated(format!("{:length$}", ping_command("a")).as_bytes());
@@ -888,33 +883,57 @@ mod deflate {
         }
     }
 
-    #[test]
-    #[ignore = "the gateway does not answer Sec-WebSocket-Extensions yet"]
-    fn whatever_was_agreed_the_data_is_the_same() {
+    /// Rounds of data, in each of which another client has come; how many of the client's messages were compressed, with
+    /// what it had offered.
+    fn compare(server: &Server) -> Vec<(&'static str, usize)> {
         const TICKS: i64 = 200;
-        let server = Server::start(settings());
+        const ROUNDS: usize = 12;
         let offers = ["", "permessage-deflate; server_max_window_bits=12; server_no_context_takeover"];
-        let mut clients: Vec<Client> = Vec::new();
-        // Each round somebody comes, so that some share a history that others have not seen.
-        for round in 0..12 {
-            let offer = offers.iter().chain(&OFFERS).cycle().nth(round).unwrap();
-            let mut client = Client::connect(&server, offer);
+        let offers = offers.into_iter().chain(OFFERS).cycle().take(ROUNDS);
+        let mut clients: Vec<(&str, Client)> = Vec::new();
+        for (round, offer) in offers.enumerate() {
+            let mut client = Client::connect(server, offer);
             client.subscribe();
-            clients.push(client);
+            clients.push((offer, client));
             for chunk in 0..10 {
                 let ticks = (0..TICKS / 10).map(|n| stage::trade((n % 2) as u32, round as i64 * 7919 + chunk * 31 + n));
                 server.play(ticks.collect());
             }
             let (first, others) = clients.split_first_mut().unwrap();
-            let plain = first.elements(TICKS as usize);
+            let plain = first.1.elements(TICKS as usize);
             assert_eq!(plain.len(), TICKS as usize);
-            for other in others {
-                assert_eq!(other.elements(TICKS as usize), plain);
+            for (offer, other) in others {
+                assert_eq!(other.elements(TICKS as usize), plain, "{offer}");
             }
         }
-        // Who comes late waits for a history to begin anew, perhaps until after the end; but some were there at a begin.
-        let (plain, agreed): (Vec<_>, Vec<_>) = clients.iter().partition(|client| client.inflate.is_none());
-        assert!(plain.iter().all(|client| client.compressed == 0));
-        assert!(agreed.iter().any(|client| client.compressed > 0));
+        clients.iter().map(|(offer, client)| (*offer, client.compressed)).collect()
+    }
+
+    #[test]
+    fn whatever_was_agreed_the_data_is_the_same() {
+        let check = |epoch_interval| {
+            let deflate = Some(hub::DeflateConfig { epoch_interval, ..hub::DeflateConfig::default() });
+            let compressed = compare(&Server::start(Config { deflate, ..settings() }));
+            assert!(compressed.iter().all(|(offer, count)| !offer.is_empty() || *count == 0), "{compressed:?}");
+            assert!(compressed.iter().any(|(_, count)| *count > 0), "{compressed:?}");
+            compressed
+        };
+        // Who comes late waits for a history to begin anew, perhaps until after the end.
+        check(Duration::from_hours(1));
+        // With a new one for each flush somebody waits for, nobody does.
+        let compressed = check(Duration::ZERO);
+        assert!(compressed.iter().all(|(offer, count)| offer.is_empty() || *count > 0), "{compressed:?}");
+    }
+
+    #[test]
+    fn where_it_is_switched_off_offers_are_declined_and_rsv1_is_reserved() {
+        let server = Server::start(Config { deflate: None, ..settings() });
+        for offer in OFFERS {
+            let (status, head, _) = response(server.address, request(offer).as_bytes());
+            assert!(status == 101 && agreed(&head).is_none(), "{head}");
+        }
+        super::check(&server, "plain", &[good("plain")], &[answer("plain")]);
+        let command = deflated(ping_command("never").as_bytes());
+        check_violation(&server, "compressed", 1002, &[part(FIN | RSV1 | TEXT, &command)]);
     }
 }
