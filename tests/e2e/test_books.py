@@ -1,4 +1,4 @@
-"""Order books of a recorded session, level by level against an independent build of the same file.
+"""Order books, bars and statistics of recorded sessions, held against independent builds from the same files.
 
 The replay is that of the crate `feed`, printed by its example `dump`, without the server in between.
 """
@@ -11,11 +11,13 @@ from decimal import Decimal
 import pytest
 from read_book import best, checksum, events
 from read_dbn import read_dbn
+from read_tardis import read_tardis
 from ticks import quotes
 
 from plant import BINARY, ROOT
 
 ESH4 = "esh4_mbo_2023-12-25.dbn.zst"
+BTC_TRADES = "binance-futures_trades_2020-02-22_BTCUSDT.csv"
 ES = "es_mbp-1_2024-07-01.dbn.zst"
 SIDES = {"bids": "B", "asks": "A"}
 NANOS = 10**9
@@ -29,8 +31,8 @@ def dump():
         command = ["cargo", "build", "--quiet", "--package", "feed", "--example", "dump"]
         subprocess.run([*command, "--target-dir", str(BINARY.parent.parent)], cwd=ROOT, check=True)
 
-    def lines(recording):
-        printed = subprocess.run([path, recording], check=True, capture_output=True, text=True).stdout
+    def lines(*arguments):
+        printed = subprocess.run([path, *arguments], check=True, capture_output=True, text=True).stdout
         return [json.loads(line) for line in printed.splitlines()]
 
     return lines
@@ -137,3 +139,47 @@ def test_books_of_an_mbp_file_are_its_quotes(dump, recordings):
         for quote in quotes(read_dbn(str(recordings / ES)))
     ]
     assert got == want
+
+
+@pytest.mark.parametrize("name", [BTC_TRADES, ESH4])
+def test_bars_are_those_of_an_independent_build(dump, recordings, name):
+    path = recordings / name
+    trades = read_tardis(str(path)) if path.suffix == ".csv" else read_dbn(str(path))
+    printed = dump("--derived", path)
+    end = max(tick["time"] for tick in printed if "time" in tick and tick["type"] != "bar")
+    keys = ("time", "open", "high", "low", "close", "volume", "trade_count", "closed")
+    for seconds in (1, 5, 10, 60, 300, 900, 3600, 86400):
+        bars = {}
+        for trade in sorted(
+            trades, key=lambda trade: trade.time
+        ):  # stable: of equal times the first to arrive is first
+            bars.setdefault(trade.time // NANOS // seconds * seconds * NANOS, []).append(trade)
+        want = []
+        for opens, inside in sorted(bars.items()):
+            prices, sizes = [Decimal(t.price) for t in inside], [Decimal(t.size) for t in inside]
+            shape = prices[0], max(prices), min(prices), prices[-1]
+            want.append((opens, *shape, sum(sizes), len(inside), opens + seconds * NANOS <= end))
+        got = [
+            tuple(Decimal(value) if isinstance(value, str) else value for value in (bar[key] for key in keys))
+            for bar in printed
+            if bar["type"] == "bar" and bar["interval_s"] == seconds
+        ]
+        assert got == want
+        assert sum(bar[5] for bar in got) == sum(Decimal(t.size) for t in trades)
+
+
+def test_statistics_are_those_of_an_independent_build(dump, recordings):
+    """The recording is shorter than a day, so all of it counts."""
+    trades = sorted(read_tardis(str(recordings / BTC_TRADES)), key=lambda trade: trade.time)
+    (ticker,) = [tick for tick in dump("--derived", recordings / BTC_TRADES) if tick["type"] == "ticker"]
+    prices, sizes = [Decimal(t.price) for t in trades], [Decimal(t.size) for t in trades]
+    assert [Decimal(ticker[key]) for key in ("last", "open", "high", "low", "volume")] == [
+        prices[-1],
+        prices[0],
+        max(prices),
+        min(prices),
+        sum(sizes),
+    ]
+    assert ticker["trade_count"] == len(trades) == 9999
+    # The one approximate value is the nearest float of the exact one.
+    assert ticker["turnover"] == float(sum(price * size for price, size in zip(prices, sizes, strict=True)))

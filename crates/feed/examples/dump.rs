@@ -2,17 +2,26 @@
 //!
 //! **Invariant:** the first line of an instrument is its description; every other line is one tick, in replay order.
 //!
-//! `cargo run -p feed --example dump -- FILE...`
+//! With `--derived` first, what is derived from the trades follows at the end: all bars and the statistics as they are then,
+//! the market's time being that of the last tick.
+//!
+//! `cargo run -p feed --example dump -- [--derived] FILE...`
 
 use std::error::Error;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use feed::{Feed, Progress, ReplayOptions, Speed, open_recordings};
-use market::{BookUpdate, Event, Instrument, Level, Price, Side, Size, Tick, Timestamp, format_decimal};
+use market::{
+    Bar, BarInterval, Bars, BookUpdate, Event, Instrument, Level, Price, Side, Size, Statistics, Tick, Ticker,
+    Timestamp, format_decimal,
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let mut paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let is_derived = paths.first().is_some_and(|first| first.as_os_str() == "--derived");
+    let mut derived = is_derived.then(Derived::default);
+    paths.drain(..usize::from(is_derived));
     let mut feed = open_recordings(&paths, ReplayOptions { speed: Speed::Max, ..ReplayOptions::default() })?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     for instrument in feed.instruments() {
@@ -23,12 +32,75 @@ fn main() -> Result<(), Box<dyn Error>> {
     loop {
         let progress = feed.poll(Timestamp(0), 1024, &mut ticks);
         for tick in ticks.drain(..) {
-            write_tick(&feed.instruments()[tick.instrument.index()], &tick, &mut out)?;
+            let instrument = &feed.instruments()[tick.instrument.index()];
+            write_tick(instrument, &tick, &mut out)?;
+            if let Some(derived) = &mut derived {
+                derived.take(instrument, &tick);
+            }
         }
         if progress? == Progress::Ended {
-            return Ok(out.flush()?);
+            break;
         }
     }
+    if let Some(derived) = derived {
+        derived.write(feed.instruments(), &mut out)?;
+    }
+    Ok(out.flush()?)
+}
+
+/// What follows from the trades.
+struct Derived {
+    bars: Bars,
+    statistics: Statistics,
+}
+
+impl Default for Derived {
+    fn default() -> Self {
+        Self { bars: Bars::new(usize::MAX), statistics: Statistics::default() }
+    }
+}
+
+impl Derived {
+    fn take(&mut self, instrument: &Instrument, tick: &Tick) {
+        self.bars.advance(tick.time);
+        self.statistics.advance(tick.time, |_| ());
+        if let Event::Trade(trade) = &tick.event {
+            self.bars.trade(instrument.id, tick.time, trade);
+            self.statistics.trade(instrument, tick.time, trade);
+        }
+    }
+
+    fn write(&self, instruments: &[Instrument], out: &mut impl Write) -> std::io::Result<()> {
+        for instrument in instruments {
+            for interval in BarInterval::ALL {
+                for (opens, bar) in self.bars.history(instrument.id, interval, usize::MAX) {
+                    write_bar(instrument, opens, &bar, out)?;
+                }
+            }
+            let rolling = self.statistics.of(instrument.id);
+            let ticker =
+                rolling.and_then(|rolling| rolling.ticker(instrument.price_exponent, instrument.size_exponent));
+            if let Some(Ticker { last, open, high, low, volume, turnover, trade_count }) = ticker {
+                let [last, open, high, low] = [last, open, high, low].map(|value| price(instrument, value));
+                let (symbol, volume) = (&instrument.symbol, size(instrument, volume));
+                writeln!(
+                    out,
+                    r#"{{"type":"ticker","symbol":"{symbol}","last":"{last}","open":"{open}","high":"{high}","low":"{low}","volume":"{volume}","turnover":{turnover},"trade_count":{trade_count}}}"#
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_bar(instrument: &Instrument, opens: Timestamp, bar: &Bar, out: &mut impl Write) -> std::io::Result<()> {
+    let [open, high, low, close] = [bar.open, bar.high, bar.low, bar.close].map(|value| price(instrument, value));
+    let (symbol, time, interval_s) = (&instrument.symbol, opens.nanos(), bar.interval.seconds());
+    let (volume, count, closed) = (size(instrument, bar.volume), bar.trade_count, bar.closed);
+    writeln!(
+        out,
+        r#"{{"type":"bar","symbol":"{symbol}","time":{time},"interval_s":{interval_s},"open":"{open}","high":"{high}","low":"{low}","close":"{close}","volume":"{volume}","trade_count":{count},"closed":{closed}}}"#
+    )
 }
 
 fn write_instrument(instrument: &Instrument, out: &mut impl Write) -> std::io::Result<()> {
