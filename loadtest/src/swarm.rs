@@ -190,7 +190,7 @@ impl Swarm {
             inflated: Vec::new(),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             entropy: Entropy::new(seed),
-            busy_ns: thread_cpu_ns(),
+            busy_ns: 0,
             news: Vec::new(),
             plan,
         })
@@ -203,6 +203,8 @@ impl Swarm {
     pub(crate) fn run(mut self, orders: &Receiver<Order>, tell: &mut dyn FnMut(Report)) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let series_ns = self.plan.series.as_nanos() as u64;
+        // Of the thread that runs, which is another one than that which prepared.
+        self.busy_ns = thread_cpu_ns();
         let (mut interval, began) = (self.clock.elapsed_ns() / series_ns, Instant::now());
         loop {
             match orders.try_recv() {

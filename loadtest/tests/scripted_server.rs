@@ -66,10 +66,7 @@ fn converse(number: usize, script: &Script, mut stream: TcpStream) -> Option<()>
     let answer = format!("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {accept}\r\n\r\n");
     stream.write_all(answer.as_bytes()).ok()?;
     stream.write_all(&binary(&json!({"type": "welcome"}))).ok()?;
-    // The client's subscription: a masked text frame with a length of two bytes.
-    let mut head = [0; 8];
-    stream.read_exact(&mut head).ok()?;
-    stream.read_exact(&mut vec![0; usize::from(u16::from_be_bytes([head[2], head[3]]))]).ok()?;
+    read_command(&mut stream)?;
     stream.write_all(&binary(&json!({"type": "subscribed", "id": 1}))).ok()?;
     stream.write_all(&binary(&json!([9, [0, 1], trade(100)]))).ok()?;
     for number in 0.. {
@@ -79,6 +76,21 @@ fn converse(number: usize, script: &Script, mut stream: TcpStream) -> Option<()>
     // The close is written; reading to the end lets the client see it before the socket is gone.
     drop(stream.read_to_end(&mut Vec::new()));
     Some(())
+}
+
+/// Reads over the client's subscription, a masked frame.
+fn read_command(stream: &mut TcpStream) -> Option<()> {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).ok()?;
+    let length = match head[1] & 0x7F {
+        126 => {
+            let mut length = [0; 2];
+            stream.read_exact(&mut length).ok()?;
+            usize::from(u16::from_be_bytes(length))
+        }
+        length => usize::from(length),
+    };
+    stream.read_exact(&mut vec![0; 4 + length]).ok()
 }
 
 fn loadtest(url: &str, connections: usize) -> Output {
@@ -93,6 +105,8 @@ fn loadtest(url: &str, connections: usize) -> Output {
             "0.3",
             "--warmup-s",
             "0",
+            "--connect-timeout-s",
+            "10",
             "--series-ms",
             "100",
             "--metrics-url",
