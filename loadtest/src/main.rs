@@ -5,17 +5,22 @@
 //!
 //! Not here: TLS.
 
+mod ceiling;
 mod clock;
+mod compare;
 mod crew;
 mod data;
 mod exit;
 mod frames;
+mod html;
 mod http;
 mod inflate;
 mod options;
 mod plan;
+mod plot;
 mod process;
 mod progress;
+mod ramp;
 mod raw;
 mod report;
 mod result;
@@ -32,7 +37,7 @@ mod upgrade;
 mod workload;
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -75,7 +80,10 @@ fn command() -> anyhow::Result<u8> {
         Command::Run(options) => run(&options, &args[2..]),
         Command::Worker(options) => work(&options),
         Command::Workloads { name } => workloads(name.as_deref()),
-        Command::Compare { .. } | Command::Ceiling { .. } => anyhow::bail!("not yet"),
+        Command::Compare { files, html, markdown, svg } => {
+            compare(&files, html.as_deref(), markdown.as_deref(), svg.as_deref())
+        }
+        Command::Ceiling { seconds } => ceiling::measure(seconds).map(|()| 0),
     }
 }
 
@@ -88,7 +96,14 @@ fn run(options: &Options, flags: &[OsString]) -> anyhow::Result<u8> {
     }
     let progress = Progress::new(options.progress);
     let run = Run::new(options, flags, &interrupted, &progress);
-    let report = run.make(None);
+    let report = if options.ramp {
+        ramp::search(options, |rate| {
+            progress.say(&format!("trying a rate of {rate:.0}"));
+            run.make(Some(rate))
+        })
+    } else {
+        run.make(None)
+    };
     progress.finish();
     publish(&report?, options)
 }
@@ -104,11 +119,41 @@ fn publish(report: &Report, options: &Options) -> anyhow::Result<u8> {
             }
         }
     }
+    if let Some(path) = &options.html {
+        write(path, &html::report(report))?;
+    }
     Ok(report.verdict.map_or(exit::FAILED, exit::Verdict::exit_code))
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn compare(files: &[PathBuf], html: Option<&Path>, markdown: Option<&Path>, svg: Option<&Path>) -> anyhow::Result<u8> {
+    let mut reports = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let report: Report = serde_json::from_str(&text)
+            .with_context(|| format!("{} is no result of `loadtest run --json`", path.display()))?;
+        reports.push(report);
+    }
+    let groups = compare::groups(&reports);
+    print!("{}", compare::table(&groups));
+    if let Some(path) = html {
+        write(path, &compare::page(&groups))?;
+    }
+    if let Some(path) = markdown {
+        write(path, &compare::markdown(&groups))?;
+    }
+    if let Some(folder) = svg {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        for (name, plot) in compare::plots(&groups) {
+            if !plot.is_empty() {
+                write(&folder.join(format!("{name}.svg")), &plot.svg(plot::Standing::Alone))?;
+            }
+        }
+    }
+    Ok(0)
 }
 
 fn work(options: &Options) -> anyhow::Result<u8> {

@@ -144,7 +144,7 @@ impl Upgrade {
 
 /// The one right answer to `key` (RFC 6455 section 4.2.2). Written again here, and not taken from the server's crate, so
 /// that a mistake there cannot agree with itself.
-fn accept_key(key: &str) -> String {
+pub(crate) fn accept_key(key: &str) -> String {
     let mut hash = Sha1::new();
     hash.update(key);
     hash.update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
