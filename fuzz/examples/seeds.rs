@@ -5,7 +5,8 @@
 use std::{fs, path::Path};
 
 use dbn::{
-    BidAskPair, MappingInterval, Mbp1Msg, Metadata, RecordHeader, SType, Schema, SymbolMapping, TradeMsg,
+    BidAskPair, FlagSet, MappingInterval, MboMsg, Mbp1Msg, Mbp10Msg, Metadata, RecordHeader, SType, Schema,
+    SymbolMapping, TradeMsg,
     encode::{DbnEncodable, EncodeRecord, dbn::Encoder},
     rtype,
 };
@@ -20,7 +21,15 @@ const QUOTES: &str = "exchange,symbol,timestamp,local_timestamp,ask_amount,ask_p
 binance-futures,BTCUSDT,1582329600000000,1582329600005000,3.5,9612.5,9612.25,1
 binance-futures,BTCUSDT,1582329601000000,1582329601005000,,,9612.25,2
 ";
+const LEVELS: &str = "exchange,symbol,timestamp,local_timestamp,is_snapshot,side,price,amount
+deribit,BTC-PERPETUAL,1582329600000000,1582329600005000,true,bid,99.5,1
+deribit,BTC-PERPETUAL,1582329600000000,1582329600005000,true,ask,100,2.5
+deribit,BTC-PERPETUAL,1582329601000000,1582329601005000,false,bid,99.5,0
+deribit,BTC-PERPETUAL,1582329602000000,1582329602005000,false,ask,99.75,7
+deribit,BTC-PERPETUAL,1582329603000000,1582329603005000,true,bid,98,1
+";
 const SYMBOL_ID: u32 = 118;
+const NANO: i64 = 1_000_000_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
@@ -70,6 +79,21 @@ fn recordings(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let tops =
         [top(1, b'A', (5511, 3), (5512, 4)), top(2, b'T', (5511, 3), (5512, 4)), top(3, b'C', (5510, 1), (5512, 4))];
     fs::write(folder.join("tops.dbn"), databento(Schema::Mbp1, &tops)?)?;
+    fs::write(folder.join("levels.csv"), LEVELS)?;
+    let ten = [ten_levels(1, b'A', 5511, 2), ten_levels(2, b'T', 5511, 2), ten_levels(3, b'C', 5510, 10)];
+    fs::write(folder.join("ten-levels.dbn"), databento(Schema::Mbp10, &ten)?)?;
+    let (snapshot, last) = (0x20, 0x80);
+    let orders = [
+        order(b'R', b'N', 0, 0, 0, snapshot),
+        order(b'A', b'B', 1, 5511, 3, snapshot),
+        order(b'A', b'A', 2, 5512, 4, snapshot | last),
+        order(b'A', b'B', 3, 5511, 1, last),
+        order(b'M', b'B', 1, 5510, 5, last),
+        order(b'T', b'A', 3, 5511, 1, 0),
+        order(b'F', b'B', 3, 5511, 1, 0),
+        order(b'C', b'B', 3, 5511, 1, last),
+    ];
+    fs::write(folder.join("orders.dbn"), databento(Schema::Mbo, &orders)?)?;
     let mut cut = databento(Schema::Trades, &trades)?;
     cut.truncate(cut.len() - 9);
     fs::write(folder.join("cut.dbn"), cut)?;
@@ -111,7 +135,6 @@ fn trade(number: u32) -> TradeMsg {
 }
 
 fn top(number: u32, action: u8, bid: (i64, u32), ask: (i64, u32)) -> Mbp1Msg {
-    const NANO: i64 = 1_000_000_000;
     let time = u64::from(number) * 1000;
     Mbp1Msg {
         hd: RecordHeader::new::<Mbp1Msg>(rtype::MBP_1, 1, SYMBOL_ID, time),
@@ -130,5 +153,50 @@ fn top(number: u32, action: u8, bid: (i64, u32), ask: (i64, u32)) -> Mbp1Msg {
             ask_ct: 1,
         }],
         ..Mbp1Msg::default()
+    }
+}
+
+/// A book of `depth` levels on each side of a gap above `bid`.
+fn ten_levels(number: u32, action: u8, bid: i64, depth: usize) -> Mbp10Msg {
+    let levels = std::array::from_fn(|rank| {
+        let step = rank as i64;
+        if rank >= depth {
+            return BidAskPair { bid_px: dbn::UNDEF_PRICE, ask_px: dbn::UNDEF_PRICE, ..BidAskPair::default() };
+        }
+        BidAskPair {
+            bid_px: (bid - step) * NANO,
+            ask_px: (bid + 1 + step) * NANO,
+            bid_sz: 1 + rank as u32,
+            ask_sz: 2,
+            bid_ct: 1,
+            ask_ct: 1,
+        }
+    });
+    let time = u64::from(number) * 1000;
+    Mbp10Msg {
+        hd: RecordHeader::new::<Mbp10Msg>(rtype::MBP_10, 1, SYMBOL_ID, time),
+        price: bid * NANO,
+        size: 1,
+        action: action as _,
+        side: b'A' as _,
+        ts_recv: time + 5,
+        sequence: number,
+        levels,
+        ..Mbp10Msg::default()
+    }
+}
+
+fn order(action: u8, side: u8, id: u64, price: i64, size: u32, flags: u8) -> MboMsg {
+    MboMsg {
+        hd: RecordHeader::new::<MboMsg>(rtype::MBO, 1, SYMBOL_ID, 1000 + id),
+        order_id: id,
+        price: price * NANO,
+        size,
+        flags: FlagSet::new(flags),
+        action: action as _,
+        side: side as _,
+        ts_recv: 5000,
+        sequence: id as u32,
+        ..MboMsg::default()
     }
 }
