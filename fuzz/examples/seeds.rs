@@ -59,6 +59,7 @@ fn commands(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
         ("unknown-keys", json!({"op": "ping", "x": {"y": [1.5, null, true, {"z": "w"}]}})),
         ("unknown-op", json!({"op": "shout", "id": 9})),
         ("unknown-channel", json!({"op": "subscribe", "id": 9, "channels": ["tardes"], "symbols": ["A"]})),
+        ("no-map", json!("not a map but a text, and a long one: ".repeat(30))),
         ("wrong-type", json!({"op": "subscribe", "id": 9, "channels": "trades", "symbols": [7]})),
     ];
     for (name, command) in commands {
