@@ -4,6 +4,7 @@
 # ARGS                what `make run` hands to `tickerplant serve`
 # SET                 which cases `make conformance` runs: ci (default) or all
 # FUZZ_SECONDS        how long `make fuzz` runs each target (default 60)
+# QUICK               set: `make bench` makes one short run of each
 # CARGO_TARGET_DIR    where Rust builds go (default target)
 
 SHELL := /usr/bin/env bash
@@ -100,10 +101,35 @@ fuzz: | tools ## each fuzz target for FUZZ_SECONDS
 
 # --- bench ---
 
-bench: | tools ## simulator rate, encoding, and 1,000 clients on everything (takes minutes; wants two idle processors)
-	cargo bench --package simulator --package wire
+PEERS := loadtest/peers
+PEER_MODULES := $(PEERS)/javascript/node_modules/.package-lock.json
+PEER_VENV := $(PEERS)/python/.venv/.installed
+BENCH = scripts/bench
+BENCH_FLAGS := --bin $(TARGET)/release $(if $(QUICK),--quick)
+
+$(PEER_MODULES): $(PEERS)/javascript/package.json $(PEERS)/javascript/package-lock.json | tools
+	npm --prefix $(PEERS)/javascript ci --no-audit --no-fund
+	@touch $@
+
+$(PEER_VENV): $(PEERS)/python/requirements.txt | tools
+	python3 -m venv $(PEERS)/python/.venv
+	$(PEERS)/python/.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+bench-build: $(PEER_MODULES) $(PEER_VENV)
 	cargo build --release --package tickerplant --package loadtest
-	python3 scripts/bench-fanout $(TARGET)/release
+	cargo build --release --manifest-path $(PEERS)/axum/Cargo.toml
+
+bench: bench-build ## ours and others side by side, into docs/benchmarks (half an hour, QUICK=1 five minutes; two idle processors)
+	$(BENCH) run $(BENCH_FLAGS)
+	$(BENCH) render $(BENCH_FLAGS)
+
+bench-scale: bench-build ## the row of 19,000 connections
+	$(BENCH) run $(BENCH_FLAGS) --rows scale
+	$(BENCH) render $(BENCH_FLAGS)
+
+bench-code: | tools ## what the pieces cost: simulator, encoding, the load generator's ceiling
+	cargo bench --package simulator --package wire --package loadtest
 
 # --- lint ---
 
@@ -126,5 +152,6 @@ lint-python: $(VENV)
 	.venv/bin/ruff format --check tests/e2e
 
 clean: ## remove everything that was built or installed in here
-	rm -rf $(TARGET) .venv web/node_modules web/dist web/test-results tests/e2e/node/node_modules test-results
+	rm -rf $(TARGET) .venv web/node_modules web/dist web/test-results tests/e2e/node/node_modules test-results \
+		$(PEERS)/javascript/node_modules $(PEERS)/python/.venv $(PEERS)/axum/target
 	find tests scripts -name __pycache__ -prune -exec rm -rf {} +

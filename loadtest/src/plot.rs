@@ -112,7 +112,8 @@ impl Plot {
                 write!(out, "<style>{STYLE}</style><rect width=\"100%\" height=\"100%\" style=\"fill:var(--bg)\"/>");
         }
         if let Some((from, to)) = self.window {
-            let (from, to) = (x(from), x(to));
+            let inside = |at: f64| x(at).clamp(LEFT, WIDTH - RIGHT);
+            let (from, to) = (inside(from), inside(to));
             let (width, height) = ((to - from).max(0.0), HEIGHT - TOP - BOTTOM);
             let _ = write!(
                 out,
@@ -221,7 +222,7 @@ impl Up {
         match self {
             Self::Latency => crate::table::micros(value as u64).replace(".00", ""),
             Self::Count => count(value),
-            Self::Bytes => crate::table::bytes(value as u64),
+            Self::Bytes => crate::table::bytes(value as u64).replace(".0 ", " "),
             Self::Share => format!("{:.0} %", value * 100.0),
         }
     }
