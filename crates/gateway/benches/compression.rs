@@ -6,7 +6,7 @@
 //! - *each*: the same, but no two clients want quite the same, so that each has a lane and a compressor of its own: what a
 //!   server costs that keeps one compressor per connection.
 //!
-//! Two workloads: single messages of about 300 bytes of JSON, one frame each; and batches of 50 MessagePack quotes and trades.
+//! Two workloads: messages of about 300 bytes of JSON, and batches of about 50 MessagePack quotes and trades.
 //! The server runs on processor 0 and the clients, a child process, on processor 1. Processor time is that of the whole server
 //! process; bytes are those of frames on the wire, headers included.
 //!
@@ -24,6 +24,8 @@ use market::{Instrument, Symbol, Tick, Timestamp};
 use mio::{Events, Interest, Poll, Token};
 
 const CLIENTS: usize = 1_000;
+/// So many are connected before the memory of the others is measured: what all share is there by then.
+const SOME: usize = 100;
 const ROUNDS: usize = 3;
 const WARM_UP: Duration = Duration::from_secs(2);
 const WINDOW: Duration = Duration::from_secs(4);
@@ -51,6 +53,8 @@ impl Way {
 
 struct Workload {
     name: &'static str,
+    channels: &'static str,
+    scenario: simulator::Scenario,
     /// Ticks per second.
     rate: f64,
     flush_interval: Duration,
@@ -60,75 +64,81 @@ struct Workload {
 
 const WORKLOADS: [Workload; 2] = [
     Workload {
-        name: "messages of about 300 bytes of JSON, 40 a second",
-        rate: 40.0,
-        flush_interval: Duration::ZERO,
+        name: "messages of about 300 bytes of JSON (two trades), 40 a second",
+        channels: r#"["trades"]"#,
+        scenario: simulator::Scenario::Uniform,
+        rate: 160.0,
+        flush_interval: Duration::from_millis(25),
         subprotocol: "ticker.v1.json",
-        symbol_suffix: "-PERPETUAL-SWAP-LINEAR-USDT-SETTLED-EX",
+        symbol_suffix: "-USDT-PERPETUAL",
     },
     Workload {
-        name: "batches of 50 MessagePack elements, 40 a second",
-        rate: 2_000.0,
-        flush_interval: Duration::from_millis(25),
+        name: "batches of 50 MessagePack quotes and trades on average, 10 a second",
+        scenario: simulator::Scenario::Market,
+        channels: r#"["trades","quotes"]"#,
+        rate: 500.0,
+        flush_interval: Duration::from_millis(100),
         subprotocol: "ticker.v1.msgpack",
         symbol_suffix: "",
     },
 ];
 
-/// What came of one run.
-#[derive(Clone, Copy, Default)]
-struct Outcome {
-    deliveries_per_cpu_s: f64,
-    bytes_per_message: f64,
-    cpu_share: f64,
-    bytes_per_connection: f64,
-}
+/// What came of one run: deliveries per second of processor time, bytes per message, the share of the processor, and bytes
+/// of memory per connection.
+type Outcome = [f64; 4];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if let Some(at) = arguments.iter().position(|argument| argument == "--clients") {
         return clients(&arguments[at + 1..]);
     }
-    let only = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
-    for workload in &WORKLOADS {
-        println!("{CLIENTS} clients on one lane, {}; median of {only}", workload.name);
+    if let Some(at) = arguments.iter().position(|argument| argument == "--server") {
+        let index = |argument: &String| argument.parse::<usize>().expect("an index");
+        let outcome = run(&WORKLOADS[index(&arguments[at + 1])], WAYS[index(&arguments[at + 2])].0);
+        return println!("{}", outcome.map(|number| number.to_string()).join(" "));
+    }
+    let rounds = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
+    for (index, workload) in WORKLOADS.iter().enumerate() {
+        println!("{CLIENTS} clients, {}; median of {rounds}", workload.name);
         println!(
             "  way         deliveries/CPU-s   of plain   bytes/message   of plain   server CPU   memory/connection"
         );
         let mut outcomes = vec![Vec::new(); WAYS.len()];
-        for _ in 0..only {
-            for (way, outcomes) in WAYS.iter().zip(&mut outcomes) {
-                outcomes.push(run(workload, way.0));
+        for _ in 0..rounds {
+            for (way, outcomes) in outcomes.iter_mut().enumerate() {
+                outcomes.push(run_apart(index, way));
             }
         }
         let plain = median(&outcomes[0]);
         for ((_, name), outcomes) in WAYS.iter().zip(&outcomes) {
-            let outcome = median(outcomes);
+            let [rate, bytes, cpu, memory] = median(outcomes);
+            let (rate_ratio, bytes_ratio) = (rate / plain[0], bytes / plain[1]);
             println!(
-                "  {name:<10} {:>17.0} {:>10.2} {:>15.1} {:>10.2} {:>12.2} {:>17.0} B",
-                outcome.deliveries_per_cpu_s,
-                outcome.deliveries_per_cpu_s / plain.deliveries_per_cpu_s,
-                outcome.bytes_per_message,
-                outcome.bytes_per_message / plain.bytes_per_message,
-                outcome.cpu_share,
-                outcome.bytes_per_connection,
+                "  {name:<10} {rate:>17.0} {rate_ratio:>10.2} {bytes:>15.1} {bytes_ratio:>10.2} {cpu:>12.2} {memory:>17.0} B"
             );
         }
     }
 }
 
 fn median(outcomes: &[Outcome]) -> Outcome {
-    let of = |field: fn(&Outcome) -> f64| {
-        let mut values: Vec<f64> = outcomes.iter().map(field).collect();
+    std::array::from_fn(|field| {
+        let mut values: Vec<f64> = outcomes.iter().map(|outcome| outcome[field]).collect();
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
-    };
-    Outcome {
-        deliveries_per_cpu_s: of(|o| o.deliveries_per_cpu_s),
-        bytes_per_message: of(|o| o.bytes_per_message),
-        cpu_share: of(|o| o.cpu_share),
-        bytes_per_connection: of(|o| o.bytes_per_connection),
-    }
+    })
+}
+
+/// Has a fresh process be the server, so that memory of an earlier run does not hide what this one takes.
+fn run_apart(workload: usize, way: usize) -> Outcome {
+    let executable = std::env::current_exe().expect("this program is a file");
+    let output = Command::new(executable)
+        .args(["--server", &workload.to_string(), &way.to_string()])
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("the server starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let numbers: Vec<f64> = text.split_whitespace().map(|number| number.parse().expect("a number")).collect();
+    numbers.try_into().expect("four numbers")
 }
 
 fn run(workload: &Workload, way: Way) -> Outcome {
@@ -139,7 +149,11 @@ fn run(workload: &Workload, way: Way) -> Outcome {
         flush_duty_percent: 100,
         heartbeat_ms: 0,
         limits: wire::Limits { ping_interval_ms: 0, ..wire::Limits::default() },
-        deflate: Some(DeflateConfig { memory_bytes_max: 1 << 30, ..DeflateConfig::default() }),
+        deflate: Some(DeflateConfig {
+            memory_bytes_max: 1 << 30,
+            level: std::env::var("LEVEL").ok().and_then(|t| t.parse().ok()).unwrap_or(1),
+            ..DeflateConfig::default()
+        }),
         drain: Duration::ZERO,
         ..Config::new(SocketAddr::from(([127, 0, 0, 1], 0)))
     };
@@ -148,12 +162,11 @@ fn run(workload: &Workload, way: Way) -> Outcome {
     let feed = Metronome::new(workload);
     let (stop, stopped) = tokio::sync::mpsc::unbounded_channel();
     let server = std::thread::spawn(move || gateway.run(Box::new(feed), stopped));
-    let memory_before = user_memory_bytes();
 
     let executable = std::env::current_exe().expect("this program is a file");
     let distinct = if way == Way::Each { "distinct" } else { "same" };
     let mut child = Command::new(executable)
-        .args(["--clients", &address.to_string(), workload.subprotocol, way.offer(), distinct])
+        .args(["--clients", &address.to_string(), workload.subprotocol, workload.channels, way.offer(), distinct])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -161,6 +174,10 @@ fn run(workload: &Workload, way: Way) -> Outcome {
     let mut said = io::BufReader::new(child.stdout.take().expect("piped")).lines();
     let mut ask = child.stdin.take().expect("piped");
     let mut hear = || said.next().expect("the clients answer").expect("they say it in text");
+    assert_eq!(hear(), "some");
+    std::thread::sleep(WARM_UP);
+    let memory_before = user_memory_bytes();
+    writeln!(ask, "go on").expect("the clients listen");
     assert_eq!(hear(), "connected");
     std::thread::sleep(WARM_UP);
     let mut sample = || {
@@ -181,12 +198,8 @@ fn run(workload: &Workload, way: Way) -> Outcome {
 
     let (frames, bytes) = (end.0 - begin.0, end.1 - begin.1);
     let cpu = end.2 - begin.2;
-    Outcome {
-        deliveries_per_cpu_s: frames / cpu,
-        bytes_per_message: bytes / frames,
-        cpu_share: cpu / (end.3 - begin.3).as_secs_f64(),
-        bytes_per_connection: memory / CLIENTS as f64,
-    }
+    let share = cpu / (end.3 - begin.3).as_secs_f64();
+    [frames / cpu, bytes / frames, share, memory / (CLIENTS - SOME) as f64]
 }
 
 /// The uniform simulator under longer names.
@@ -197,11 +210,8 @@ struct Metronome {
 
 impl Metronome {
     fn new(workload: &Workload) -> Self {
-        let config = simulator::Config {
-            rate: workload.rate,
-            scenario: simulator::Scenario::Uniform,
-            ..simulator::Config::default()
-        };
+        let config =
+            simulator::Config { rate: workload.rate, scenario: workload.scenario, ..simulator::Config::default() };
         let simulator = SimulatorFeed::new(config).expect("the configuration is sound");
         let renamed = |instrument: &Instrument| Instrument {
             symbol: Symbol::new(&format!("{}{}", instrument.symbol, workload.symbol_suffix)).expect("a symbol"),
@@ -250,10 +260,14 @@ fn user_memory_bytes() -> f64 {
 fn clients(arguments: &[String]) {
     pin("1");
     let address: SocketAddr = arguments[0].parse().expect("an address");
-    let (subprotocol, offer, distinct) = (&arguments[1], &arguments[2], arguments[3] == "distinct");
+    let (subprotocol, channels, offer) = (&arguments[1], &arguments[2], &arguments[3]);
+    let distinct = arguments[4] == "distinct";
     let mut poll = Poll::new().expect("epoll");
-    let mut connections: Vec<Connection> =
-        (0..CLIENTS).map(|n| Connection::open(address, subprotocol, offer, distinct.then_some(n))).collect();
+    let open = |n: usize| Connection::open(address, subprotocol, channels, offer, distinct.then_some(n));
+    let mut connections: Vec<Connection> = (0..SOME).map(open).collect();
+    println!("some");
+    io::stdin().read_line(&mut String::new()).expect("to be told to go on");
+    connections.extend((SOME..CLIENTS).map(open));
     for (n, connection) in connections.iter_mut().enumerate() {
         poll.registry().register(&mut connection.stream, Token(n), Interest::READABLE).expect("registered");
     }
@@ -286,7 +300,7 @@ struct Connection {
 }
 
 impl Connection {
-    fn open(address: SocketAddr, subprotocol: &str, offer: &str, distinct: Option<usize>) -> Self {
+    fn open(address: SocketAddr, subprotocol: &str, channels: &str, offer: &str, distinct: Option<usize>) -> Self {
         let mut stream = TcpStream::connect(address).expect("the server accepts");
         write!(
             stream,
@@ -303,7 +317,8 @@ impl Connection {
         let head = String::from_utf8_lossy(&head).to_lowercase();
         assert!(head.starts_with("http/1.1 101"), "{head}");
         assert_eq!(head.contains("permessage-deflate"), !offer.is_empty(), "{head}");
-        command(&mut stream, r#"{"op":"subscribe","channels":["trades","quotes"],"symbols":["*"],"snapshot":false}"#);
+        let subscribe = format!(r#"{{"op":"subscribe","channels":{channels},"symbols":["*"],"snapshot":false}}"#);
+        command(&mut stream, &subscribe);
         if let Some(n) = distinct {
             // Nothing ever happens on this channel, but it makes the lane one of its own.
             let symbols = format!(
