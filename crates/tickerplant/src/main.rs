@@ -20,6 +20,12 @@ use std::process::ExitCode;
 use cli::Command;
 use exit::Failure;
 
+/// A hand-shake takes kilobytes for a moment, a session then less than one: an allocator that gives pages back keeps a storm
+/// of connections from deciding what the process holds from then on.
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Unexpected, Visitor};
 
 /// How deep a command may be nested. The deepest that has a meaning is `since`, with 4; the rest is room for keys that
 /// are ignored. Beyond it a command is refused, so that no input can exhaust the stack.
@@ -61,6 +61,11 @@ impl<'a> Visitor<'a> for Top<'_, 'a> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a map with the key op")
+    }
+
+    /// Names the type alone: the text itself is as long as the client likes.
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
+        Err(E::invalid_type(Unexpected::Other("a string"), &self))
     }
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {

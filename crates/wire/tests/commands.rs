@@ -168,6 +168,13 @@ fn the_id_is_echoed_whatever_happens() {
 }
 
 #[test]
+fn a_text_in_the_place_of_a_command_is_not_repeated() {
+    let text = format!("{:?}", "x".repeat(10_000));
+    let error = parse_command(Encoding::Json, text.as_bytes()).unwrap_err();
+    assert!(error.message.contains("a string") && error.message.len() < 200, "{}", error.message);
+}
+
+#[test]
 fn what_is_no_map_is_a_bad_command() {
     for (encoding, payload) in [
         (Encoding::Json, &b""[..]),
