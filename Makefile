@@ -81,10 +81,10 @@ test-web: $(WEB_MODULES) ## unit tests of the web code
 	npm --prefix web test
 
 test-browser: $(WEB_BUILD) chromium $(DEBUG_BINARY) ## the dashboard in a browser, on the real server
-	TICKERPLANT_BIN=$(DEBUG_BINARY) npm --prefix web run e2e
+	TICKER_BIN=$(DEBUG_BINARY) npm --prefix web run e2e
 
 test-e2e: $(VENV) $(E2E_MODULES) $(DEBUG_BINARY) ## the real server from outside: Python and Node clients
-	TICKERPLANT_BIN=$(DEBUG_BINARY) $(PYTHON) -m pytest tests/e2e
+	TICKER_BIN=$(DEBUG_BINARY) $(PYTHON) -m pytest tests/e2e
 
 # cargo knows best whether it is up to date.
 .PHONY: $(DEBUG_BINARY)

@@ -3,7 +3,7 @@ import { defineConfig } from "@playwright/test";
 /**
  * The browser test: the real server, the built page, a real browser.
  *
- * `TICKERPLANT_BIN` names the server (default: the debug build), `CHROMIUM` the browser.
+ * `TICKER_BIN` names the server (default: the debug build), `CHROMIUM` the browser.
  */
 export default defineConfig({
   testDir: "e2e",

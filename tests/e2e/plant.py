@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-BINARY = Path(os.environ.get("TICKERPLANT_BIN", ROOT / "target/debug/tickerplant"))
+BINARY = Path(os.environ.get("TICKER_BIN", ROOT / "target/debug/tickerplant"))
 LISTENING = re.compile(r"listening on http://([0-9.]+:\d+)")
 START_S = 30
 EXIT_S = 30

@@ -9,7 +9,7 @@ import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const BINARY =
-  process.env["TICKERPLANT_BIN"] ?? fileURLToPath(new URL("../../target/debug/tickerplant", import.meta.url));
+  process.env["TICKER_BIN"] ?? fileURLToPath(new URL("../../target/debug/tickerplant", import.meta.url));
 
 const READY = /listening on http:\/\/[^\s]+:(\d+)/;
 
@@ -50,7 +50,7 @@ export class Server {
 
 async function launch(port: number): Promise<{ child: ChildProcess; port: number }> {
   if (!existsSync(BINARY)) {
-    throw new Error(`${BINARY} does not exist: build it (cargo build) or name another in TICKERPLANT_BIN`);
+    throw new Error(`${BINARY} does not exist: build it (cargo build) or name another in TICKER_BIN`);
   }
   const child = spawn(BINARY, ["serve", "--listen", `127.0.0.1:${port}`, "--sim-seed", "7"], {
     stdio: ["ignore", "pipe", "pipe"],
