@@ -87,6 +87,10 @@ const WORKLOADS: [Workload; 2] = [
 /// of memory per connection.
 type Outcome = [f64; 4];
 
+/// As in the command `tickerplant`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if let Some(at) = arguments.iter().position(|argument| argument == "--clients") {
