@@ -12,7 +12,7 @@ const TICKS_AT_ONCE: usize = 1024;
 
 fn main() {
     println!("{:<44} {:>14} {:>9}", "simulator, one core", "ticks/CPU s", "ns/tick");
-    for scenario in [Scenario::Market, Scenario::Uniform] {
+    for scenario in [Scenario::Market, Scenario::Uniform, Scenario::Calm, Scenario::Busy] {
         for (symbols, rate) in [(1000, 1e3), (1000, 1e6), (10_000, 1e6), (10_000, 2e6)] {
             let config = Config { seed: 1, symbols, rate, scenario };
             let seconds = measure(config).as_secs_f64();

@@ -65,7 +65,8 @@ const CHILDREN_MAX: usize = 16;
 pub(crate) struct Bursts {
     random: Random,
     activity: Zipf,
-    /// Immigrants per second.
+    /// The mean of all ticks per second, and of the immigrants among them.
+    rate: f64,
     immigrants: f64,
     /// Instruments of the children that are still to come; instrument ids are below 10,000.
     waiting: [Vec<u16>; 2],
@@ -83,12 +84,13 @@ impl Bursts {
     pub(crate) fn new(random: Random, symbols: usize, rate: f64) -> Self {
         // In the mean `rate x CHILDREN / DECAYS` wait. Four times that, and a few thousand for low rates, is more than
         // thirty deviations away; children beyond are not born, so memory is bounded whatever the generator says.
-        let waiting_mean = [0, 1].map(|pool| (rate * CHILDREN[pool] / DECAYS[pool]) as usize);
+        let waiting_mean = waiting_mean(rate);
         let waiting_max = waiting_mean.map(|mean| 4 * mean + 4096);
         let mut bursts = Self {
             random,
             activity: Zipf::new(symbols),
-            immigrants: rate * (1.0 - CHILDREN[0] - CHILDREN[1]),
+            rate,
+            immigrants: immigrants(rate),
             waiting: waiting_max.map(Vec::with_capacity),
             waiting_max,
             children: CHILDREN.map(poisson_thresholds),
@@ -105,7 +107,13 @@ impl Bursts {
         bursts
     }
 
-    fn next(&mut self) -> Arrival {
+    /// Makes the mean rate that multiple of the configured one from now on; what is begotten already still comes.
+    pub(crate) fn set_activity(&mut self, activity: f64) {
+        self.immigrants = immigrants(self.rate * activity);
+        self.waiting_max = waiting_mean(self.rate * activity.max(1.0)).map(|mean| 4 * mean + 4096);
+    }
+
+    pub(crate) fn next(&mut self) -> Arrival {
         let quick = self.waiting[0].len() as f64 * DECAYS[0];
         let slow = self.waiting[1].len() as f64 * DECAYS[1];
         let intensity = self.immigrants + quick + slow;
@@ -145,6 +153,16 @@ impl Bursts {
             }
         }
     }
+}
+
+/// How many of so many ticks per second come by themselves.
+fn immigrants(rate: f64) -> f64 {
+    rate * (1.0 - CHILDREN[0] - CHILDREN[1])
+}
+
+/// How many children wait in the mean.
+fn waiting_mean(rate: f64) -> [usize; 2] {
+    [0, 1].map(|pool| (rate * CHILDREN[pool] / DECAYS[pool]) as usize)
 }
 
 /// The distribution function of a Poisson number, by 2^32.

@@ -12,7 +12,8 @@ pub struct Config {
     pub seed: u64,
     /// The number of instruments, 1 to [`Config::SYMBOLS_MAX`]; the most active ones come first
     pub symbols: usize,
-    /// Ticks per virtual second in all, trades and quotes together, [`Config::RATE_MIN`] to [`Config::RATE_MAX`]
+    /// Ticks per virtual second in all, trades, quotes and changes of books together, [`Config::RATE_MIN`] to
+    /// [`Config::RATE_MAX`]; about that with order books, and times the scenario's activity
     pub rate: f64,
     /// What the market is like
     pub scenario: Scenario,
@@ -27,6 +28,18 @@ pub enum Scenario {
     /// A metronome for benchmarks: evenly spaced ticks, exactly `rate` in each second, round robin over equally active
     /// instruments, a quote and a trade of each in turn
     Uniform,
+    /// Order books on a quiet day: few orders, deep books
+    Calm,
+    /// Order books with twice the orders and wilder prices
+    Busy,
+    /// An opening auction and the burst after it, again and again
+    Open,
+    /// Sellers in a rush and makers that step back, again and again
+    FlashCrash,
+    /// A trading halt and the auction that ends it, again and again
+    Halt,
+    /// Order books with little in them and wide spreads
+    Thin,
 }
 
 /// A configuration that cannot be simulated.
@@ -42,7 +55,7 @@ pub enum ConfigError {
 
 /// No scenario has that name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a scenario; known are market and uniform")]
+#[error("{0:?} is not a scenario; known are market, uniform, calm, busy, open, flash-crash, halt and thin")]
 pub struct UnknownScenario(pub String);
 
 impl Config {
@@ -75,11 +88,21 @@ impl Default for Config {
 }
 
 impl Scenario {
+    /// All of them.
+    pub const ALL: [Self; 8] =
+        [Self::Market, Self::Uniform, Self::Calm, Self::Busy, Self::Open, Self::FlashCrash, Self::Halt, Self::Thin];
+
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Market => "market",
             Self::Uniform => "uniform",
+            Self::Calm => "calm",
+            Self::Busy => "busy",
+            Self::Open => "open",
+            Self::FlashCrash => "flash-crash",
+            Self::Halt => "halt",
+            Self::Thin => "thin",
         }
     }
 }
@@ -93,7 +116,7 @@ impl fmt::Display for Scenario {
 impl FromStr for Scenario {
     type Err = UnknownScenario;
     fn from_str(text: &str) -> Result<Self, UnknownScenario> {
-        [Self::Market, Self::Uniform]
+        Self::ALL
             .into_iter()
             .find(|scenario| scenario.name() == text)
             .ok_or_else(|| UnknownScenario(text.chars().take(64).collect()))
@@ -119,7 +142,7 @@ mod tests {
 
     #[test]
     fn scenarios_have_names() {
-        for scenario in [Scenario::Market, Scenario::Uniform] {
+        for scenario in Scenario::ALL {
             assert_eq!(scenario.to_string().parse(), Ok(scenario));
         }
         assert!("Market".parse::<Scenario>().is_err());

@@ -13,6 +13,8 @@
 //! | `arrivals` | when the next tick comes and whose it is: a Hawkes process with Zipf marks, or a metronome |
 //! | `fair_value` | what each underlying is worth: mean-reverting, with volatility in clusters and common factors |
 //! | `top_of_book` | what is quoted around that value and traded against the quotes |
+//! | `script` | what happens when in the scenarios with order books; files of the same form |
+//! | `venue` | order books for those scenarios: orders, matching, agents |
 //! | `text` | ticks and instruments as lines of CSV or JSON |
 //!
 //! What is *not* here: a clock. Virtual time goes in and ticks come out; pacing is the caller's.
@@ -22,9 +24,12 @@ mod catalog;
 mod config;
 mod fair_value;
 mod random;
+mod script;
 mod simulation;
 pub mod text;
 mod top_of_book;
+mod venue;
 
 pub use config::{Config, ConfigError, Scenario, UnknownScenario};
+pub use script::{Script, ScriptError};
 pub use simulation::{Next, Simulator};

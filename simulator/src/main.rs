@@ -3,13 +3,14 @@
 //! **Invariant:** it prints as fast as it is read; time is virtual, so the same arguments print the same bytes.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use market::Timestamp;
-use simulator::{Config, Next, Scenario, Simulator, text};
+use simulator::{Config, Next, Scenario, Script, Simulator, text};
 
 /// Prints a simulated market: the same seed, the same bytes.
 #[derive(Parser)]
@@ -59,9 +60,12 @@ struct Market {
     /// Ticks per second in all, trades and quotes together
     #[arg(long, default_value_t = Config::default().rate)]
     rate: f64,
-    /// `market` or `uniform`
+    /// market or uniform, without order books; calm, busy, open, flash-crash, halt or thin, with them
     #[arg(long, default_value_t = Scenario::Market)]
     scenario: Scenario,
+    /// A script to play instead of a scenario; simulator/data/scenarios has examples
+    #[arg(long, value_name = "FILE", conflicts_with = "scenario")]
+    script: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -107,8 +111,14 @@ fn run() -> anyhow::Result<()> {
 
 impl Market {
     fn simulator(&self) -> anyhow::Result<Simulator> {
-        let Self { seed, symbols, rate, scenario } = *self;
-        Ok(Simulator::new(Config { seed, symbols, rate, scenario })?)
+        let Self { seed, symbols, rate, scenario, .. } = *self;
+        let config = Config { seed, symbols, rate, scenario };
+        let Some(path) = &self.script else {
+            return Ok(Simulator::new(config)?);
+        };
+        let name = || path.display().to_string();
+        let text = std::fs::read_to_string(path).with_context(name)?;
+        Ok(Simulator::scripted(config, Script::parse(&text).with_context(name)?)?)
     }
 }
 

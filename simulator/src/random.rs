@@ -12,6 +12,10 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 pub(crate) enum Stream {
     Arrivals = 1,
     Prices = 2,
+    /// When orders come, in the scenarios with order books
+    OrderArrivals = 3,
+    /// What they are, and the values behind them
+    Orders = 4,
 }
 
 /// A stream of random numbers.

@@ -12,7 +12,9 @@ use crate::catalog::Catalog;
 use crate::config::{Config, ConfigError, Scenario};
 use crate::fair_value::FairValues;
 use crate::random::{Random, Stream};
+use crate::script::Script;
 use crate::top_of_book::TopOfBook;
+use crate::venue::Venue;
 
 /// How often a tick is a trade where it can be one. Where a trade has taken all there was a quote must follow; so this
 /// makes one tick in five a trade.
@@ -22,13 +24,25 @@ const TRADES: f64 = 0.211;
 #[derive(Clone, Debug)]
 pub struct Simulator {
     instruments: Vec<Instrument>,
+    engine: Engine,
+    begin: Timestamp,
+}
+
+#[derive(Clone, Debug)]
+enum Engine {
+    Quotes(Box<Quotes>),
+    Venue(Box<Venue>),
+}
+
+/// A market of best bids and offers, without what is behind them.
+#[derive(Clone, Debug)]
+struct Quotes {
     books: Vec<TopOfBook>,
     values: FairValues,
     prices: Random,
     arrivals: Arrivals,
     /// The tick that is due next; its event is decided when it is handed over.
     next: Arrival,
-    begin: Timestamp,
 }
 
 /// What follows after a call of [`Simulator::advance`].
@@ -48,19 +62,40 @@ impl Simulator {
     #[expect(clippy::needless_pass_by_value, reason = "a simulator is made from its configuration, which may grow")]
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         config.check()?;
-        let Config { seed, symbols, rate, scenario } = config;
+        Ok(match Script::of(config.scenario) {
+            Some(script) => Self::play(&config, script),
+            None => Self::quotes(&config),
+        })
+    }
+
+    /// A market with order books, in which happens what the script says; the configuration's scenario does not matter.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the value that is out of its range.
+    #[expect(clippy::needless_pass_by_value, reason = "a simulator is made from its configuration, which may grow")]
+    pub fn scripted(config: Config, script: Script) -> Result<Self, ConfigError> {
+        config.check()?;
+        Ok(Self::play(&config, script))
+    }
+
+    fn play(config: &Config, script: Script) -> Self {
+        let (venue, instruments) = Venue::new(config.seed, config.rate, Catalog::new(config.symbols), script);
+        Self { instruments, engine: Engine::Venue(Box::new(venue)), begin: Timestamp::default() }
+    }
+
+    fn quotes(config: &Config) -> Self {
+        let Config { seed, symbols, rate, scenario } = *config;
         let Catalog { instruments, terms, mut values } = Catalog::new(symbols);
         let mut prices = Random::new(seed, Stream::Prices);
         values.scatter(&mut prices);
         let mut arrivals = match scenario {
-            Scenario::Market => {
-                Arrivals::Bursts(Box::new(Bursts::new(Random::new(seed, Stream::Arrivals), symbols, rate)))
-            }
             Scenario::Uniform => Arrivals::Metronome(Metronome::new(symbols, rate)),
+            _ => Arrivals::Bursts(Box::new(Bursts::new(Random::new(seed, Stream::Arrivals), symbols, rate))),
         };
         let next = arrivals.next();
         let books = terms.into_iter().map(TopOfBook::new).collect();
-        Ok(Self { instruments, books, values, prices, arrivals, next, begin: Timestamp::default() })
+        let quotes = Quotes { books, values, prices, arrivals, next };
+        Self { instruments, engine: Engine::Quotes(Box::new(quotes)), begin: Timestamp::default() }
     }
 
     /// All instruments, the most active first; the index of each is its id. They are the same for all seeds.
@@ -76,16 +111,27 @@ impl Simulator {
     /// Appends the ticks that are due at `until`, counted from the begin, at most `ticks_max` of them.
     pub fn advance(&mut self, until: Duration, ticks_max: usize, out: &mut Vec<Tick>) -> Next {
         let until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+        let due = match &mut self.engine {
+            Engine::Quotes(quotes) => quotes.advance(until, ticks_max, self.begin, out),
+            Engine::Venue(venue) => venue.advance(until, ticks_max, self.begin, out),
+        };
+        if due <= until { Next::Ready } else { Next::At(Duration::from_nanos(due)) }
+    }
+}
+
+impl Quotes {
+    /// Hands over what is due at `until`, at most `ticks_max`; when the next tick is due.
+    fn advance(&mut self, until: u64, ticks_max: usize, begin: Timestamp, out: &mut Vec<Tick>) -> u64 {
         for _ in 0..ticks_max {
             if self.next.at > until {
                 break;
             }
-            out.push(self.take_next());
+            out.push(self.take_next(begin));
         }
-        if self.next.at <= until { Next::Ready } else { Next::At(Duration::from_nanos(self.next.at)) }
+        self.next.at
     }
 
-    fn take_next(&mut self) -> Tick {
+    fn take_next(&mut self, begin: Timestamp) -> Tick {
         let following = self.arrivals.next();
         let Arrival { at, instrument, kind } = std::mem::replace(&mut self.next, following);
         let book = &mut self.books[instrument.index()];
@@ -101,6 +147,6 @@ impl Simulator {
         } else {
             Event::Quote(book.quote(fair, &mut self.prices))
         };
-        Tick { instrument, time: self.begin + Duration::from_nanos(at), event }
+        Tick { instrument, time: begin + Duration::from_nanos(at), event }
     }
 }

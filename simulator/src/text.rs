@@ -5,16 +5,18 @@
 
 use std::fmt::Write as _;
 
-use market::{Event, Instrument, Level, Price, Side, Size, Tick, Trade, format_decimal};
+use market::{BookUpdate, Event, Instrument, Level, Price, Side, Size, Tick, Trade, format_decimal};
 
-/// The header over [`tick_csv`]'s lines.
+/// The header over [`tick_csv`]'s lines; books follow it loosely, see there.
 pub const TICK_CSV_HEADER: &str = "time,symbol,type,price,size,side,trade_id,bid,bid_size,ask,ask_size\n";
 /// The header over [`instrument_csv`]'s lines.
 pub const INSTRUMENT_CSV_HEADER: &str =
     "instrument_id,symbol,class,currency,price_exponent,size_exponent,tick_size,lot_size,description\n";
 
-/// Appends a line of CSV under [`TICK_CSV_HEADER`]. Kinds other than trades and quotes, which no simulator makes, have
-/// empty fields.
+/// Appends a line of CSV under [`TICK_CSV_HEADER`]. A status has its code as the price and its reason, commas
+/// replaced, as the size; a
+/// change of the book has the checksum as the price, and then all bids and all asks, each as `price:size` between spaces,
+/// as the bid and the ask. Other kinds, which no simulator makes, have empty fields.
 pub fn tick_csv(instrument: &Instrument, tick: &Tick, out: &mut String) {
     let _ = write!(out, "{},{},", tick.time.nanos(), instrument.symbol);
     match &tick.event {
@@ -33,14 +35,33 @@ pub fn tick_csv(instrument: &Instrument, tick: &Tick, out: &mut String) {
                 out.push_str(separator);
             }
         }
+        Event::Status(status) => {
+            let reason = status.reason.replace(',', ";");
+            let _ = writeln!(out, "status,{},{reason},,,,,,", status.code.name());
+        }
+        Event::BookSnapshot(update) => book_csv("book_snapshot", instrument, update, out),
+        Event::BookDelta(update) => book_csv("book_delta", instrument, update, out),
         other => {
             let _ = writeln!(out, "{},,,,,,,,", other.channel());
         }
     }
 }
 
-/// Appends a line of JSON with the names and decimals of the native protocol; the time is in nanoseconds. Kinds other
-/// than trades and quotes have no fields of their own.
+fn book_csv(kind: &str, instrument: &Instrument, update: &BookUpdate, out: &mut String) {
+    let _ = write!(out, "{kind},{:08x},,,", update.checksum());
+    for side in [update.bids(), update.asks()] {
+        out.push(',');
+        for (index, each) in side.iter().enumerate() {
+            out.push_str(if index == 0 { "" } else { " " });
+            level(instrument, *each, ":", out);
+        }
+        out.push(',');
+    }
+    out.push('\n');
+}
+
+/// Appends a line of JSON with the names and decimals of the native protocol; the time is in nanoseconds. Kinds that
+/// no simulator makes have no fields of their own.
 pub fn tick_json(instrument: &Instrument, tick: &Tick, out: &mut String) {
     let head = |kind: &str, out: &mut String| {
         let (symbol, time) = (&instrument.symbol, tick.time.nanos());
@@ -65,9 +86,36 @@ pub fn tick_json(instrument: &Instrument, tick: &Tick, out: &mut String) {
                 }
             }
         }
+        Event::Status(status) => {
+            head("status", out);
+            // Reasons come from scripts, which have no control characters.
+            let reason = status.reason.replace('\\', "\\\\").replace('"', "\\\"");
+            let _ = write!(out, ",\"code\":\"{}\",\"reason\":\"{reason}\"", status.code.name());
+        }
+        Event::BookSnapshot(update) => {
+            head("book_snapshot", out);
+            book_json(instrument, update, out);
+        }
+        Event::BookDelta(update) => {
+            head("book_delta", out);
+            book_json(instrument, update, out);
+        }
         other => head(other.channel().name(), out),
     }
     out.push_str("}\n");
+}
+
+fn book_json(instrument: &Instrument, update: &BookUpdate, out: &mut String) {
+    for (name, side) in [("bids", update.bids()), ("asks", update.asks())] {
+        let _ = write!(out, ",\"{name}\":[");
+        for (index, each) in side.iter().enumerate() {
+            out.push_str(if index == 0 { "[\"" } else { ",[\"" });
+            level(instrument, *each, "\",\"", out);
+            out.push_str("\"]");
+        }
+        out.push(']');
+    }
+    let _ = write!(out, ",\"checksum\":{}", update.checksum());
 }
 
 /// Appends a line of CSV under [`INSTRUMENT_CSV_HEADER`].

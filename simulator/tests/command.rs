@@ -46,7 +46,10 @@ fn what_cannot_be_simulated_is_refused_with_the_reason() {
         ("ticks --symbols 10001", "10001 symbols cannot be simulated; 1 to 10000 can"),
         ("ticks --seconds=-1", "--seconds"),
         ("ticks --begin yesterday", "--begin"),
-        ("ticks --scenario calm", "\"calm\" is not a scenario; known are market and uniform"),
+        (
+            "ticks --scenario wild",
+            "\"wild\" is not a scenario; known are market, uniform, calm, busy, open, flash-crash",
+        ),
     ] {
         let output = tickersim(arguments);
         let error = String::from_utf8_lossy(&output.stderr);

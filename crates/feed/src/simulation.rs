@@ -4,7 +4,7 @@
 //! consumer that falls behind sees latency and not a slower market.
 
 use market::{Instrument, Tick, Timestamp};
-use simulator::{Config, ConfigError, Next, Simulator};
+use simulator::{Config, ConfigError, Next, Script, Simulator};
 
 use crate::{Feed, FeedError, Progress};
 
@@ -22,6 +22,14 @@ impl SimulatorFeed {
     /// [`ConfigError`] when the simulator does not take the configuration.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         Ok(Self { simulator: Simulator::new(config)?, start: None })
+    }
+
+    /// A market with order books, in which happens what the script says; the configuration's scenario does not matter.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the simulator does not take the configuration.
+    pub fn scripted(config: Config, script: Script) -> Result<Self, ConfigError> {
+        Ok(Self { simulator: Simulator::scripted(config, script)?, start: None })
     }
 }
 

@@ -4,8 +4,9 @@
 //!
 //! Most changes of a book are near its best price, so they move few levels, and the search begins there. A side that is
 //! sorted the other way round (asks) has the bits of its prices inverted, which reverses their order and cannot overflow.
-//! A tree (`BTreeMap`) costs several times as much per change at the depths that venues have, and worse for reading the
-//! best levels, which is done after every change: `cargo bench -p market`.
+//! A tree (`BTreeMap`) costs about twice as much per change where changes are near the best price, and three to four times
+//! as much to read the best ten levels, which is done after every change (`cargo bench -p market`). It is better only for
+//! changes anywhere in sides of ten thousand levels: 80 ns against 340.
 
 use crate::Size;
 
