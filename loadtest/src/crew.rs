@@ -256,10 +256,14 @@ pub(crate) fn work(plan: &Arc<Plan>, threads: u16, part: Part, seed: u64) -> any
         let lines = std::io::stdin().lines().map_while(Result::ok);
         for order in lines.filter_map(|line| serde_json::from_str::<Order>(&line).ok()) {
             // A thread that has ended cannot be told, and need not be.
-            orders.iter().for_each(|orders| orders.send(order).unwrap_or_default());
+            for orders in &orders {
+                let _ = orders.send(order);
+            }
         }
         // The coordinator is gone.
-        orders.iter().for_each(|orders| orders.send(Order::Stop).unwrap_or_default());
+        for orders in &orders {
+            let _ = orders.send(Order::Stop);
+        }
     });
     let mut out = std::io::stdout().lock();
     while !crew.gathered.is_over() {

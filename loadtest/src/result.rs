@@ -178,7 +178,7 @@ impl Result<'_> {
         // After a restart it is another process: then its time is not the difference.
         let first_server =
             first.server.filter(|first| first.cpu <= last_server.cpu && self.course.restarted_ns.is_none());
-        let cpu_s = first_server.map_or(0.0, |first| (last_server.cpu - first.cpu).as_secs_f64());
+        let cpu_s = first_server.map_or(0.0, |first| last_server.cpu.saturating_sub(first.cpu).as_secs_f64());
         let per_cpu_s = |count: u64| (cpu_s > 0.0).then(|| count as f64 / cpu_s);
         let rate = |of: fn(&Usage) -> u64| {
             first_server.map_or(0.0, |first| of(&last_server).saturating_sub(of(&first)) as f64 / window_s)

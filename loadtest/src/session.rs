@@ -326,13 +326,13 @@ impl Checks {
             None => values = scan.elements,
             Some(sequences) => {
                 let symbols = &mut *cx.symbols;
-                let number = |symbol: &str| match symbols.get(symbol) {
-                    Some(number) => *number,
-                    None => {
-                        let number = symbols.len() as u32;
-                        symbols.insert(symbol.into(), number);
-                        number
+                let number = |symbol: &str| {
+                    if let Some(number) = symbols.get(symbol) {
+                        return *number;
                     }
+                    let number = symbols.len() as u32;
+                    symbols.insert(symbol.into(), number);
+                    number
                 };
                 text::elements(message, number, |kind, element| {
                     sequences.take(kind, element, &mut cx.tally.findings);
@@ -378,7 +378,9 @@ impl Checks {
                             Language::Json => cx.symbols.get(symbol.as_str()).copied(),
                             _ => Some(id),
                         };
-                        known.into_iter().for_each(|instrument| sequences.forget(instrument));
+                        if let Some(instrument) = known {
+                            sequences.forget(instrument);
+                        }
                     }
                 }
             }

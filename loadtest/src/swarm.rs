@@ -5,10 +5,12 @@
 //!
 //! Not here: what the bytes mean (`session`), who is told what was seen (`crew`).
 
+mod serve;
+mod socket;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::io::{self, Read as _, Write as _};
-use std::net::SocketAddr;
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
@@ -19,17 +21,14 @@ use rustc_hash::FxHashMap;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{self, Clock};
+use crate::clock::Clock;
 use crate::plan::{Plan, Role};
-use crate::session::{Context, News, Sampler, Session};
+use crate::session::{Sampler, Session};
 use crate::tally::Tally;
 use crate::upgrade::{Entropy, masked_frame};
 
 /// One buffer for all reads. Larger than what lies in most sockets, small enough to stay in the processor's cache.
 const READ_BUFFER_BYTES: usize = 256 << 10;
-
-/// How many full reads one socket may have before the others are looked at.
-const READS_MAX: usize = 8;
 
 /// Sockets looked at between two looks at the clock.
 const EVENTS_MAX: usize = 1024;
@@ -359,7 +358,7 @@ impl Swarm {
         self.rising += 1;
         self.tally.connects += 1;
         let session = Session::begin(member.index, &self.plan, &mut self.entropy, &mut member.out);
-        let stream = open(&self.plan, member.index).and_then(|mut stream| {
+        let stream = socket::open(&self.plan, member.index).and_then(|mut stream| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut stream, Token(number), interest)?;
             Ok(stream)
@@ -380,7 +379,7 @@ impl Swarm {
             masked_frame(0x8, &NORMAL_CLOSE, self.entropy.mask(), &mut member.out);
             let token = LEAVING + self.left;
             self.left += 1;
-            let written = write_out(&mut stream, &mut member.out);
+            let written = socket::write_out(&mut stream, &mut member.out);
             let registered = self.poll.registry().reregister(&mut stream, Token(token), Interest::READABLE);
             if written.is_ok() && registered.is_ok() {
                 self.leaving.insert(token, stream);
@@ -391,173 +390,13 @@ impl Swarm {
         self.connect(number, planned_ns);
     }
 
-    fn turn(&mut self, events: &mut Events, wait: Duration) -> io::Result<()> {
-        let wait = if self.unread.is_empty() { wait } else { Duration::ZERO };
-        match self.poll.poll(events, Some(wait)) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            other => other?,
-        }
-        for number in std::mem::take(&mut self.unread) {
-            self.serve(number);
-        }
-        for event in events.iter() {
-            match event.token().0 {
-                number if number < LEAVING => self.serve(number),
-                token => self.see_off(token),
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads what a leaving connection is still sent, until the server has closed it.
-    fn see_off(&mut self, token: usize) {
-        let Some(stream) = self.leaving.get_mut(&token) else { return };
-        loop {
-            match stream.read(&mut self.buffer) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
-        }
-        self.leaving.remove(&token);
-    }
-
-    /// Writes what waits and reads what is there.
-    fn serve(&mut self, number: usize) {
-        let Some(member) = self.members.get_mut(number) else { return };
-        let Some((stream, session)) = &mut member.live else { return };
-        if member.reading == Reading::Stalled {
-            return;
-        }
-        let broken = |error: io::Error| format!("connection: {error}");
-        let mut news = News::default();
-        let mut end = write_out(stream, &mut member.out).err().map(broken);
-        let mut reads = 0;
-        while end.is_none() {
-            let length = match stream.read(&mut self.buffer) {
-                Ok(0) => {
-                    end = Some("the server hung up without a close".to_owned());
-                    break;
-                }
-                Ok(length) => length,
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected => break,
-                    io::ErrorKind::Interrupted => continue,
-                    _ => {
-                        end = Some(broken(error));
-                        break;
-                    }
-                },
-            };
-            let mut context = Context {
-                plan: &self.plan,
-                entropy: &mut self.entropy,
-                tally: &mut self.tally,
-                sampler: &mut self.sampler,
-                symbols: &mut self.symbols,
-                inflated: &mut self.inflated,
-                out: &mut member.out,
-                now_ns: clock::wall_ns(),
-            };
-            match session.feed(&self.buffer[..length], &mut context) {
-                Ok(more) => news.add(more),
-                Err(over) => end = Some(over.to_string()),
-            }
-            reads += 1;
-            // A read that does not fill the buffer has emptied the socket; the next arrival raises a new event.
-            if length < self.buffer.len() {
-                break;
-            }
-            if reads == READS_MAX {
-                self.unread.push(number);
-                break;
-            }
-        }
-        // An answer to what was just read (the subscription, a pong, the echo of a close) goes out at once.
-        if !member.out.is_empty() {
-            end = end.or(write_out(stream, &mut member.out).err().map(broken));
-        }
-        self.note(number, news);
-        if let Some(why) = end {
-            self.end(number, why);
-        }
-    }
-
-    fn note(&mut self, number: usize, news: News) {
-        let member = &mut self.members[number];
-        if let Some(after_ms) = news.reconnect_after_ms {
-            member.reconnect_after_ms = Some(after_ms);
-        }
-        if news.changed
-            && let Some(planned_ns) = member.change_planned_ns.take()
-        {
-            self.tally.latency_change.record(self.clock.elapsed_ns(), planned_ns);
-        }
-        if !news.up {
-            return;
-        }
-        member.phase = Phase::Up;
-        let now_ns = self.clock.elapsed_ns();
-        self.tally.latency_connect.record(now_ns, member.planned_ns);
-        self.rising -= 1;
-        self.standing.waiting -= 1;
-        self.standing.up += 1;
-        if !member.ever_up {
-            member.ever_up = true;
-            self.standing.came_up += 1;
-        }
-        if let Some(lifetime) = self.plan.lifetime {
-            let at = self.clock.instant_at(member.planned_ns) + lifetime;
-            let generation = member.generation;
-            self.timers.push(Reverse(Timer { at, member: number, generation, action: Action::Leave }));
-        }
-        if self.standing.up as usize == self.members.len() {
-            self.news.push(Report::AllUp { at_ns: now_ns });
-        }
-    }
-
-    /// The connection is over; schedules the next one, if there is to be one.
-    fn end(&mut self, number: usize, why: String) {
-        let member = &mut self.members[number];
-        member.live = None;
-        if member.phase == Phase::Up {
-            self.standing.up -= 1;
-            self.standing.waiting += 1;
-        } else {
-            self.rising -= 1;
-            self.tally.connects_failed += 1;
-        }
-        *self.tally.ends.entry(why).or_default() += 1;
-        let asked = member.reconnect_after_ms.take().map(Duration::from_millis);
-        match self.plan.reconnect {
-            Some(reconnect) => {
-                member.phase = Phase::Waiting;
-                let wait = asked.unwrap_or(reconnect.delay) + reconnect.jitter.mul_f64(self.entropy.unit());
-                let timer = Timer {
-                    at: Instant::now() + wait,
-                    member: number,
-                    generation: member.generation,
-                    action: Action::Connect,
-                };
-                self.timers.push(Reverse(timer));
-            }
-            None => {
-                member.phase = Phase::Over;
-                self.standing.waiting -= 1;
-                self.standing.over += 1;
-            }
-        }
-    }
-
     /// Says goodbye on every connection, so that the server does not count them as lost; what a full socket does not take
     /// is not waited for.
     fn say_goodbye(&mut self) {
         for member in &mut self.members {
             if let Some((stream, _)) = &mut member.live {
                 masked_frame(0x8, &NORMAL_CLOSE, self.entropy.mask(), &mut member.out);
-                let _ = write_out(stream, &mut member.out);
+                let _ = socket::write_out(stream, &mut member.out);
             }
         }
     }
@@ -579,55 +418,6 @@ impl Member {
             change_planned_ns: None,
         }
     }
-}
-
-impl News {
-    fn add(&mut self, more: Self) {
-        self.up |= more.up;
-        self.changed |= more.changed;
-        self.reconnect_after_ms = more.reconnect_after_ms.or(self.reconnect_after_ms);
-    }
-}
-
-/// Begins to connect.
-fn open(plan: &Plan, index: u32) -> io::Result<TcpStream> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(plan.address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    if plan.receive_buffer_bytes > 0 && (plan.role(index) == Role::Slow || !plan.has_slow()) {
-        socket.set_recv_buffer_size(plan.receive_buffer_bytes as usize)?;
-    }
-    if let Some(source) = plan.source(index) {
-        socket.bind(&SocketAddr::new(source, 0).into())?;
-    }
-    match socket.connect(&plan.address.into()) {
-        Ok(()) => {}
-        // The usual answer of a socket that does not block: the connection is on its way.
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-        Err(error) => return Err(error),
-    }
-    Ok(TcpStream::from_std(socket.into()))
-}
-
-/// Writes as much as the socket takes and keeps the rest.
-fn write_out(stream: &mut TcpStream, out: &mut Vec<u8>) -> io::Result<()> {
-    while !out.is_empty() {
-        match stream.write(out) {
-            Ok(written) => drop(out.drain(..written)),
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected => break,
-                io::ErrorKind::Interrupted => {}
-                _ => return Err(error),
-            },
-        }
-    }
-    // Thousands of connections that said one thing each should not keep the room for it.
-    if out.is_empty() && out.capacity() > 0 {
-        *out = Vec::new();
-    }
-    Ok(())
 }
 
 /// The processor time of this thread.

@@ -156,16 +156,14 @@ pub(crate) fn masked_frame(opcode: u8, payload: &[u8], mask: [u8; 4], out: &mut 
     out.push(0x80 | opcode);
     match payload.len() {
         length @ 0..=125 => out.push(0x80 | length as u8),
-        length => match u16::try_from(length) {
-            Ok(length) => {
-                out.push(0xFE);
-                out.extend_from_slice(&length.to_be_bytes());
-            }
-            Err(_) => {
-                out.push(0xFF);
-                out.extend_from_slice(&(length as u64).to_be_bytes());
-            }
-        },
+        length @ 126..=0xFFFF => {
+            out.push(0xFE);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        length => {
+            out.push(0xFF);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
     }
     out.extend_from_slice(&mask);
     out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
