@@ -12,7 +12,8 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-rust test-web test-browser test-e2e conformance fuzz bench lint lint-rust lint-deps lint-web lint-python \
+.PHONY: help setup run test test-rust test-web test-browser test-e2e conformance fuzz \
+	bench bench-build bench-scale bench-code lint lint-rust lint-deps lint-web lint-python \
 	clean tools chromium
 
 ARGS ?=
