@@ -287,29 +287,6 @@ proptest! {
             prop_assert_eq!(book.order_size(id), orders.get(&id).map(|order| Size(order.2)));
         }
     }
-
-    #[test]
-    fn whole_views_become_deltas(records in prop::collection::vec(changes(0..40), 1..30)) {
-        let mut source = BookSource::new(Crossing::Allowed);
-        source.begin_snapshot();
-        let mut client = Naive::default();
-        for record in records {
-            let mut naive = Naive::default();
-            for (side, price, size) in record {
-                naive.set(side, price, size);
-            }
-            for side in BookSide::ALL {
-                let levels: Vec<Level> = naive.levels(side, 10).into_iter()
-                    .map(|(price, size)| Level { price: Price(price), size: Size(size) }).collect();
-                source.replace(side, &levels).unwrap();
-            }
-            if let Some(event) = source.commit().unwrap() {
-                client.apply(&event);
-                prop_assert_eq!(update(&event).checksum(), client.checksum());
-            }
-            prop_assert_eq!(&client, &naive.cut(10));
-        }
-    }
 }
 
 #[test]
@@ -394,9 +371,5 @@ fn levels_that_overflow_or_underflow_are_refused() {
     assert_eq!(source.add(BookSide::Bid, Price(1), Size(1)), Err(BookError::Overflow { price: Price(1) }));
     let error = BookError::LevelTooSmall { price: Price(2), size: Size(0), taken: Size(1) };
     assert_eq!(source.take(BookSide::Ask, Price(2), Size(1)), Err(error));
-    assert_eq!(
-        source.replace(BookSide::Bid, &[level(1, 1), level(2, 2)]),
-        Err(BookError::Disordered { price: Price(1) })
-    );
     assert_eq!(source.book().size_at(BookSide::Bid, Price(1)), Size(u64::MAX));
 }

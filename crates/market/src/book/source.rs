@@ -119,31 +119,6 @@ impl BookSource {
         Ok(())
     }
 
-    /// Makes the levels of one side those, best first; for sources whose records each show all that they know. The first
-    /// such record is the first snapshot.
-    ///
-    /// # Errors
-    /// [`BookError::Disordered`] when they are not in order or one has no size; nothing is changed then.
-    pub fn replace(&mut self, side: BookSide, levels: &[Level]) -> Result<(), BookError> {
-        let better = |a: Price, b: Price| if side == BookSide::Bid { a > b } else { a < b };
-        for (level, next) in levels.iter().zip(levels.iter().skip(1).map(Some).chain([None])) {
-            if level.size.0 == 0 || next.is_some_and(|next| !better(level.price, next.price)) {
-                return Err(BookError::Disordered { price: level.price });
-            }
-        }
-        let mut gone = std::mem::take(&mut self.levels[0]);
-        gone.clear();
-        gone.extend(self.book.levels(side).filter(|held| !levels.iter().any(|level| level.price == held.price)));
-        for level in &gone {
-            self.set(side, level.price, Size(0));
-        }
-        self.levels[0] = gone;
-        for level in levels {
-            self.set(side, level.price, level.size);
-        }
-        Ok(())
-    }
-
     /// Ends an event. None when it changed nothing, or while the book is stale.
     ///
     /// # Errors
