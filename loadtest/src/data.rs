@@ -22,6 +22,8 @@ pub(crate) struct Element {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum What {
     Value,
+    BookSnapshot,
+    BookDelta,
     Gap { from_seq: u64, to_seq: u64 },
 }
 
@@ -107,13 +109,18 @@ pub(crate) fn begin(message: &[u8]) -> Result<(Head, Cursor<'_>), DataError> {
     Ok((Head { sent_at, elements, kind: Kind::Live }, cursor))
 }
 
-/// Calls `on` for each of `count` elements and makes sure that nothing follows them.
+/// Calls `on` for each of `count` elements, with what follows its head (of a book: bids, asks, checksum), and makes sure that nothing follows them.
 ///
 /// # Errors
 /// An element is malformed; those before it have been handed out.
-pub(crate) fn elements(mut cursor: Cursor<'_>, count: u32, mut on: impl FnMut(Element)) -> Result<(), DataError> {
+pub(crate) fn elements<'a>(
+    mut cursor: Cursor<'a>,
+    count: u32,
+    mut on: impl FnMut(Element, Cursor<'a>) -> Result<(), DataError>,
+) -> Result<(), DataError> {
     for _ in 0..count {
-        on(cursor.element()?);
+        let (element, body) = cursor.element()?;
+        on(element, body)?;
     }
     if cursor.0.is_empty() { Ok(()) } else { Err(DataError::Surplus) }
 }
@@ -168,7 +175,7 @@ pub(crate) fn unsigned_of_array(message: &[u8], index: usize) -> Option<u64> {
 }
 
 impl<'a> Cursor<'a> {
-    fn element(&mut self) -> Result<Element, DataError> {
+    fn element(&mut self) -> Result<(Element, Self), DataError> {
         let length = self.array()?;
         if length < 5 {
             return Err(DataError::Short);
@@ -190,6 +197,7 @@ impl<'a> Cursor<'a> {
             }
             4 | 5 => {
                 rest -= 1;
+                what = if kind == 4 { What::BookSnapshot } else { What::BookDelta };
                 Channel::Book(match self.unsigned()? {
                     0 => BookDepth::Full,
                     10 => BookDepth::Top10,
@@ -208,11 +216,53 @@ impl<'a> Cursor<'a> {
             }
             other => return Err(DataError::UnknownKind(other)),
         };
+        let body = *self;
         self.skip(rest)?;
-        Ok(Element { channel, instrument, seq, time, what })
+        Ok((Element { channel, instrument, seq, time, what }, body))
     }
 
-    fn array(&mut self) -> Result<u32, DataError> {
+    #[cfg(test)]
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// A signed or unsigned integer.
+    pub(crate) fn integer(&mut self) -> Result<i64, DataError> {
+        match self.0.first().copied().ok_or(DataError::Short)? {
+            fix @ 0xE0..=0xFF => {
+                self.byte()?;
+                Ok(i64::from(fix as i8))
+            }
+            0xD0 => {
+                self.byte()?;
+                Ok(i64::from(self.byte()? as i8))
+            }
+            0xD1 => {
+                self.byte()?;
+                Ok(i64::from(i16::from_be_bytes(self.take()?)))
+            }
+            0xD2 => {
+                self.byte()?;
+                Ok(i64::from(i32::from_be_bytes(self.take()?)))
+            }
+            0xD3 => {
+                self.byte()?;
+                Ok(i64::from_be_bytes(self.take()?))
+            }
+            _ => self.unsigned().map(|number| number as i64),
+        }
+    }
+
+    /// An unsigned integer, or none for nil.
+    pub(crate) fn unsigned_or_nil(&mut self) -> Result<Option<u64>, DataError> {
+        if self.0.first() == Some(&0xC0) {
+            self.byte()?;
+            return Ok(None);
+        }
+        self.unsigned().map(Some)
+    }
+
+    pub(crate) fn array(&mut self) -> Result<u32, DataError> {
         match self.byte()? {
             fix @ 0x90..=0x9F => Ok(u32::from(fix & 0x0F)),
             0xDC => Ok(u32::from(u16::from_be_bytes(self.take()?))),
@@ -221,7 +271,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn unsigned(&mut self) -> Result<u64, DataError> {
+    pub(crate) fn unsigned(&mut self) -> Result<u64, DataError> {
         match self.byte()? {
             fix @ 0x00..=0x7F => Ok(u64::from(fix)),
             0xCC => Ok(u64::from(self.byte()?)),
@@ -304,7 +354,10 @@ mod tests {
     fn read(message: &[u8]) -> Result<(Head, Vec<Element>), DataError> {
         let (head, cursor) = begin(message)?;
         let mut all = Vec::new();
-        elements(cursor, head.elements, |element| all.push(element))?;
+        elements(cursor, head.elements, |element, _| {
+            all.push(element);
+            Ok(())
+        })?;
         Ok((head, all))
     }
 

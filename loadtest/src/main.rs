@@ -5,6 +5,7 @@
 //!
 //! Not here: TLS.
 
+mod book;
 mod ceiling;
 mod clock;
 mod compare;
@@ -83,6 +84,7 @@ fn command() -> anyhow::Result<u8> {
         Command::Compare { files, html, markdown, svg } => {
             compare(&files, html.as_deref(), markdown.as_deref(), svg.as_deref())
         }
+        Command::Page { file, html } => write(&html, &html::report(&read(&file)?)).map(|()| 0),
         Command::Ceiling { seconds } => ceiling::measure(seconds).map(|()| 0),
     }
 }
@@ -125,18 +127,18 @@ fn publish(report: &Report, options: &Options) -> anyhow::Result<u8> {
     Ok(report.verdict.map_or(exit::FAILED, exit::Verdict::exit_code))
 }
 
+/// Reads a result of an earlier run.
+fn read(path: &Path) -> anyhow::Result<Report> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is no result of `loadtest run --json`", path.display()))
+}
+
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn compare(files: &[PathBuf], html: Option<&Path>, markdown: Option<&Path>, svg: Option<&Path>) -> anyhow::Result<u8> {
-    let mut reports = Vec::new();
-    for path in files {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let report: Report = serde_json::from_str(&text)
-            .with_context(|| format!("{} is no result of `loadtest run --json`", path.display()))?;
-        reports.push(report);
-    }
+    let reports = files.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let groups = compare::groups(&reports);
     print!("{}", compare::table(&groups));
     if let Some(path) = html {

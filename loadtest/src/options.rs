@@ -50,6 +50,14 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FOLDER")]
         svg: Option<PathBuf>,
     },
+    /// Make the page for a browser from a result
+    Page {
+        /// A result that `run --json` has written
+        file: PathBuf,
+        /// The page
+        #[arg(long, value_name = "FILE")]
+        html: PathBuf,
+    },
     /// Measure how much one core of this tool can take
     Ceiling {
         /// Seconds for each measurement

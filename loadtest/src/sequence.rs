@@ -51,6 +51,9 @@ pub(crate) struct Findings {
     pub(crate) gaps_wrong: u64,
     /// Numbers that mode `latest` passed over
     pub(crate) skipped: u64,
+    /// Book checksums that were computed again, and those that differed
+    pub(crate) checksums: u64,
+    pub(crate) checksums_wrong: u64,
 }
 
 impl Findings {
@@ -64,6 +67,8 @@ impl Findings {
         self.declared += other.declared;
         self.gaps_wrong += other.gaps_wrong;
         self.skipped += other.skipped;
+        self.checksums += other.checksums;
+        self.checksums_wrong += other.checksums_wrong;
     }
 
     /// How many elements were lost, whether or not that was declared.
@@ -73,7 +78,7 @@ impl Findings {
 
     /// Whether something happened that the protocol does not allow.
     pub(crate) fn is_violation(&self) -> bool {
-        self.missing + self.duplicates + self.out_of_order + self.unasked + self.gaps_wrong > 0
+        self.missing + self.duplicates + self.out_of_order + self.unasked + self.gaps_wrong + self.checksums_wrong > 0
     }
 }
 
@@ -117,7 +122,7 @@ impl Sequences {
                 *last = (*last).max(to_seq);
             }
             // State repeats a number by its nature. The first state of all says nothing about earlier numbers.
-            (What::Value, Kind::Snapshot) => {
+            (_, Kind::Snapshot) => {
                 if element.seq < *last {
                     findings.out_of_order += 1;
                 } else if *last != 0 {
@@ -128,7 +133,7 @@ impl Sequences {
                 }
                 *last = element.seq;
             }
-            (What::Value, Kind::Live) => match element.seq.checked_sub(*last) {
+            (_, Kind::Live) => match element.seq.checked_sub(*last) {
                 None => findings.out_of_order += 1,
                 Some(0) => findings.duplicates += 1,
                 Some(_) if *last == 0 && start == Start::Anywhere => *last = element.seq,

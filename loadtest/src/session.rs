@@ -7,6 +7,7 @@
 
 use rustc_hash::FxHashMap;
 
+use crate::book::{Books, Change};
 use crate::data::{self, DataError, Kind, What};
 use crate::frames::{Compression, Data, DataKind, FrameError, FrameReader, Incoming};
 use crate::inflate::{InflateError, Inflater};
@@ -123,6 +124,7 @@ struct Checks {
     scrutiny: Scrutiny,
     role: Role,
     sequences: Option<Box<Sequences>>,
+    books: Books,
     inflater: Option<Box<Inflater>>,
     /// Subscribe commands without an answer; none once it is up.
     unanswered: Option<u16>,
@@ -143,6 +145,7 @@ impl Session {
             scrutiny,
             role: plan.role(index),
             sequences,
+            books: Books::default(),
             inflater: None,
             unanswered: Some(0),
             dropped_said: 0,
@@ -301,9 +304,24 @@ impl Checks {
         let mut values = 0;
         match &mut self.sequences {
             None => values = u64::from(head.elements),
-            Some(sequences) => data::elements(cursor, head.elements, |element| {
-                sequences.take(head.kind, element, &mut cx.tally.findings);
-                values += u64::from(element.what == What::Value);
+            Some(sequences) => data::elements(cursor, head.elements, |element, body| {
+                let findings = &mut cx.tally.findings;
+                let missing = findings.missing;
+                sequences.take(head.kind, element, findings);
+                let book = (element.instrument, element.channel);
+                match element.what {
+                    What::Value => {}
+                    What::Gap { .. } => {
+                        self.books.lose(book.0, book.1);
+                        return Ok(());
+                    }
+                    What::BookSnapshot => self.books.take(book, Change::Snapshot, body, findings)?,
+                    // What a hole has left out is not known.
+                    What::BookDelta if findings.missing > missing => self.books.lose(book.0, book.1),
+                    What::BookDelta => self.books.take(book, Change::Delta, body, findings)?,
+                }
+                values += 1;
+                Ok(())
             })?,
         }
         self.count(head.kind, values, cx.tally);
@@ -336,7 +354,7 @@ impl Checks {
                 };
                 text::elements(message, number, |kind, element| {
                     sequences.take(kind, element, &mut cx.tally.findings);
-                    values += u64::from(element.what == What::Value);
+                    values += u64::from(!matches!(element.what, What::Gap { .. }));
                 })?;
             }
         }

@@ -134,7 +134,8 @@ fn usage(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
 }
 
 fn losses(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
-    let Findings { missing, duplicates, out_of_order, unasked, gaps, declared, gaps_wrong, skipped } = report.findings;
+    let Findings { missing, duplicates, out_of_order, unasked, gaps, declared, gaps_wrong, skipped, .. } =
+        report.findings;
     if report.connections.verified > 0 {
         writeln!(
             f,
@@ -146,6 +147,10 @@ fn losses(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
             "declared      {gaps} gaps of {declared} elements, {skipped} skipped by mode latest; the server says {} dropped",
             report.dropped_said_by_server
         )?;
+    }
+    let Findings { checksums, checksums_wrong, .. } = report.findings;
+    if checksums > 0 {
+        writeln!(f, "books         {checksums} checksums computed again, {checksums_wrong} differ")?;
     }
     let delivered = "tickerplant_deliveries_total";
     if let Some(change) = report.metrics.get(delivered) {
