@@ -17,8 +17,8 @@ use world::World;
 const SEEDS: [u64; 14] =
     [1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 0xdead_beef, 1_795_251_178_814_625_501, 1_795_251_251_136_455_479];
 
-fn run(seed: u64, steps: usize) -> u64 {
-    let mut world = World::new(seed);
+fn run(seed: u64, clients: usize, steps: usize) -> u64 {
+    let mut world = World::new(seed, clients / 2);
     for _ in 0..steps {
         world.step();
     }
@@ -31,8 +31,13 @@ fn run(seed: u64, steps: usize) -> u64 {
 fn fixed_seeds_hold_the_invariants() {
     let one: Option<u64> = std::env::var("HUB_SIMULATION_SEED").ok().and_then(|text| text.parse().ok());
     for seed in one.map_or(SEEDS.to_vec(), |seed| vec![seed]) {
-        run(seed, 400);
+        run(seed, 240, 400);
     }
+}
+
+#[test]
+fn thousands_of_clients_hold_the_invariants() {
+    run(7, 4_000, 120);
 }
 
 #[test]
@@ -41,11 +46,11 @@ fn fresh_seeds_hold_the_invariants() {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let first = since_epoch.map_or(0, |time| time.as_nanos() as u64);
     for seed in (0..count).map(|n| first.wrapping_add(n.wrapping_mul(0x9e37_79b9))) {
-        run(seed, 200);
+        run(seed, 240, 200);
     }
 }
 
 #[test]
 fn the_same_seed_gives_the_same_bytes() {
-    assert_eq!(run(42, 150), run(42, 150));
+    assert_eq!(run(42, 240, 150), run(42, 240, 150));
 }

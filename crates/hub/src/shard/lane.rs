@@ -78,6 +78,8 @@ pub(crate) struct Lane {
     pub(crate) dialect: Dialect,
     pub(crate) compression: Compression,
     pub(crate) mode: Mode,
+    /// Tells lanes apart that deliver the same; see [`PART_MEMBERS_MAX`].
+    part: u32,
     pub(crate) selection: Selection,
     pub(crate) members: Vec<u32>,
     pub(crate) joiners: Vec<Joiner>,
@@ -122,11 +124,6 @@ impl Changed {
 impl Selection {
     pub(crate) fn is_empty(&self) -> bool {
         self.pairs.is_empty() && self.stars.is_empty()
-    }
-
-    /// A number that differs from selection to selection, to spread what they do over time.
-    pub(crate) fn phase(&self) -> u64 {
-        self.hash as u64
     }
 
     pub(crate) fn stars(&self) -> ChannelSet {
@@ -254,8 +251,14 @@ struct Identity {
     dialect: usize,
     mode: Mode,
     compression: Compression,
+    part: u32,
     hash: u128,
 }
+
+/// Sessions in a lane of mode `latest` after which another lane is begun for the same, with a grid of its own in time:
+/// 10,000 dashboards at 10 Hz are not written to in one go, but 500 at a time, which takes 3 ms. In mode `every` it would
+/// only add work.
+const PART_MEMBERS_MAX: usize = 500;
 
 /// Idle buffers that are kept for reuse, of at most [`SPARE_BYTES_MAX`] each.
 const SPARE_MAX: usize = 64;
@@ -327,9 +330,13 @@ impl Lanes {
         compression: Compression,
         selection: Selection,
     ) -> LaneId {
-        let identity = Identity { dialect: dialect.index(), mode, compression, hash: selection.hash };
-        if let Some(&id) = self.by_identity.get(&identity) {
-            return id;
+        let mut identity = Identity { dialect: dialect.index(), mode, compression, part: 0, hash: selection.hash };
+        while let Some(&id) = self.by_identity.get(&identity) {
+            let full = |lane: &Lane| lane.population() >= PART_MEMBERS_MAX;
+            if mode == Mode::Every || !self.lane(id).is_some_and(full) {
+                return id;
+            }
+            identity.part += 1;
         }
         let id = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -339,6 +346,7 @@ impl Lanes {
             dialect,
             compression,
             mode,
+            part: identity.part,
             selection,
             members: Vec::new(),
             joiners: Vec::new(),
@@ -445,10 +453,16 @@ fn register(interest: &mut Vec<Vec<LaneId>>, key: StreamKey, id: LaneId) -> u32 
 
 fn identity(lane: &Lane) -> Identity {
     let (dialect, mode, compression) = (lane.dialect.index(), lane.mode, lane.compression);
-    Identity { dialect, mode, compression, hash: lane.selection.hash }
+    Identity { dialect, mode, compression, part: lane.part, hash: lane.selection.hash }
 }
 
 impl Lane {
+    /// A number that differs from lane to lane, to spread what they do over time.
+    pub(crate) fn phase(&self) -> u64 {
+        // By the golden ratio, any number of parts lie evenly.
+        (self.selection.hash as u64).wrapping_add(u64::from(self.part).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
     /// How many sessions belong to the lane.
     pub(crate) fn population(&self) -> usize {
         self.members.len() + self.joiners.len() + self.detached as usize

@@ -85,7 +85,7 @@ impl Default for ShardConfig {
             close_timeout: Duration::from_secs(5),
             write_stall_timeout: Duration::from_secs(30),
             flush_interval: Duration::ZERO,
-            flush_duty_percent: 50,
+            flush_duty_percent: 60,
             flush_rest_max: Duration::from_millis(20),
             deflate: DeflateConfig::default(),
             seed: 0,
@@ -336,7 +336,8 @@ impl Shard {
             return;
         }
         let interval = u64::from(interval_ms) * 1_000_000;
-        let phase = lane.selection.phase() % interval;
+        // The fraction of the interval, so that the spread does not depend on how the interval divides 2^64.
+        let phase = ((u128::from(lane.phase()) * u128::from(interval)) >> 64) as u64;
         let now = now.monotonic.as_nanos() as u64;
         let since_point = (now + interval - phase) % interval;
         let due = Duration::from_nanos(now - since_point.min(now) + interval);

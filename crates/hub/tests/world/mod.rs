@@ -23,9 +23,6 @@ use wire::{Dialect, Limits};
 
 const INSTRUMENTS: u32 = 12;
 const SHARDS: usize = 2;
-const CLIENTS_MAX: usize = 120;
-/// Batches that wait for a shard before they are left out.
-const QUEUE_MAX: usize = 12;
 pub(crate) const OUTBOX_MAX: u32 = 6_000;
 
 /// Every value that was ever sequenced, by stream and number.
@@ -33,6 +30,8 @@ pub(crate) type Log = BTreeMap<StreamKey, Vec<(Timestamp, Event)>>;
 
 pub(crate) struct World {
     seed: u64,
+    /// For each shard.
+    clients_max: usize,
     rng: ChaCha8Rng,
     time: Duration,
     sequencer: Sequencer,
@@ -46,6 +45,8 @@ pub(crate) struct World {
 struct ShardSide {
     shard: Shard,
     queue: VecDeque<Upstream>,
+    /// What waits for the shard before batches are left out.
+    queue_max: usize,
     lagging: bool,
     io: Sockets,
 }
@@ -90,7 +91,7 @@ fn instrument(id: u32) -> Instrument {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, clients_max: usize) -> Self {
         let mut sequencer = Sequencer::new(SequencerConfig { epoch: "sim".into(), replay_bytes_max: 64 << 10 });
         // The last instruments appear in the course of the run.
         let known: Vec<_> = (0..INSTRUMENTS - 3).map(instrument).collect();
@@ -124,11 +125,13 @@ impl World {
         let side = |index| ShardSide {
             shard: Shard::new(config(index)),
             queue: VecDeque::from([catalog.clone()]),
+            queue_max: clients_max / 10,
             lagging: false,
             io: Sockets::default(),
         };
         Self {
             seed,
+            clients_max,
             rng: ChaCha8Rng::seed_from_u64(seed),
             time: Duration::from_secs(1),
             sequencer,
@@ -208,7 +211,7 @@ impl World {
     }
 
     fn serve(&mut self) {
-        for _ in 0..self.rng.random_range(0..30) {
+        for _ in 0..self.rng.random_range(0..self.clients_max / 4) {
             let Some((index, request)) = self.requests.pop_front() else { return };
             let reply = self.sequencer.serve(&request);
             self.lanes[index].push(reply);
@@ -218,7 +221,9 @@ impl World {
     fn arrivals(&mut self, index: usize) {
         let now = self.now();
         let side = &mut self.lanes[index];
-        if side.io.clients.len() < CLIENTS_MAX && self.rng.random_ratio(1, 2) {
+        // They are all there after the first half of a run or so.
+        let arrivals = self.rng.random_range(0..=self.clients_max / 60);
+        for _ in 0..arrivals.min(self.clients_max - side.io.clients.len()) {
             let dialect = if self.rng.random_bool(0.7) { Dialect::NativeMessagePack } else { Dialect::NativeJson };
             let window_bits = *[9, 11, 15].choose(&mut self.rng).unwrap();
             let shared = Compression::Shared { window_bits: 15 };
@@ -264,7 +269,7 @@ impl World {
     fn turn(&mut self, index: usize) {
         let now = self.now();
         let side = &mut self.lanes[index];
-        let most = if self.rng.random_ratio(1, 10) { 0 } else { 20 };
+        let most = if self.rng.random_ratio(1, 10) { 0 } else { self.clients_max / 6 };
         for _ in 0..most {
             let Some(message) = side.pop() else { break };
             side.shard.upstream(now, message, &mut side.io);
@@ -363,7 +368,7 @@ impl World {
 impl ShardSide {
     /// Queues a message; leaves batches out when the queue is full, and says so before whatever comes next.
     fn push(&mut self, message: Upstream) {
-        if matches!(message, Upstream::Batch(_)) && self.queue.len() >= QUEUE_MAX {
+        if matches!(message, Upstream::Batch(_)) && self.queue.len() >= self.queue_max {
             self.lagging = true;
             return;
         }
