@@ -3,6 +3,7 @@
 # TICKER_RECORDINGS   a folder with recorded sessions; tests that need it say so and pass where it is not set
 # ARGS                what `make run` hands to `tickerplant serve`
 # SET                 which cases `make conformance` runs: ci (default) or all
+# TICKER_SOAK_S       how long the longer end-to-end tests listen (default 10)
 # FUZZ_SECONDS        how long `make fuzz` runs each target (default 60)
 # QUICK               set: `make bench` makes one short run of each
 # CARGO_TARGET_DIR    where Rust builds go (default target)
@@ -84,7 +85,7 @@ test-web: $(WEB_MODULES) ## unit tests of the web code
 test-browser: $(WEB_BUILD) chromium $(DEBUG_BINARY) ## the dashboard in a browser, on the real server
 	TICKER_BIN=$(DEBUG_BINARY) npm --prefix web run e2e
 
-test-e2e: $(VENV) $(E2E_MODULES) $(DEBUG_BINARY) ## the real server from outside: Python and Node clients
+test-e2e: $(VENV) $(E2E_MODULES) chromium $(DEBUG_BINARY) ## the real server from outside: clients in Python, Node and Chromium
 	TICKER_BIN=$(DEBUG_BINARY) $(PYTHON) -m pytest tests/e2e
 
 # cargo knows best whether it is up to date.

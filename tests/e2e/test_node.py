@@ -6,19 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from peers import node_flags
+
 FOLDER = Path(__file__).parent / "node"
-
-
-def node_flags():
-    """Node's own WebSocket is behind a flag before version 22 and has no such flag later."""
-    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
-    return ["--experimental-websocket"] if int(version.removeprefix("v").split(".")[0]) < 22 else []
 
 
 @pytest.mark.parametrize("encoding", ["msgpack", "json"])
 @pytest.mark.parametrize("kind", ["ws", "builtin"])
 def test_a_node_client_misses_nothing(plant, kind, encoding):
-    assert (FOLDER / "node_modules/ws").is_dir(), "run `make setup-python` first"
+    assert (FOLDER / "node_modules/ws").is_dir(), "run `make setup` first"
     server = plant("--sim-symbols", 50, "--sim-rate", 5000)
     command = ["node", *node_flags(), "check.mjs", server.ws, kind, encoding, "3000"]
     run = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=60, check=False)
