@@ -70,8 +70,8 @@ socket.addEventListener("message", ({ data }) => {
 socket.addEventListener("error", (event) => result.breaks.push(String(event.message ?? event.type)));
 socket.addEventListener("close", ({ code }) => {
   if (code !== 1000) result.breaks.push(`closed with ${code}`);
-  console.log(JSON.stringify(result));
-  process.exit(0);
+  // Not before a pipe has taken all of it.
+  process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit(0));
 });
 await once(process.stdin, "data");
 socket.close(1000);
