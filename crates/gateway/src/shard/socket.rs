@@ -24,6 +24,8 @@ pub(super) struct Socket {
     waker: Arc<SocketWaker>,
     writing: Writing,
     pub(super) peer: Peer,
+    /// Whether the peer may have messages to inflate.
+    pub(super) inflates: Inflates,
     _permit: Permit,
 }
 
@@ -53,14 +55,27 @@ pub(super) enum Read {
     End,
 }
 
+/// Whether permessage-deflate was agreed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inflates {
+    Yes,
+    No,
+}
+
 impl Socket {
     /// Registers the socket with the reactor of this thread.
-    pub(super) fn new(stream: std::net::TcpStream, waker: Arc<SocketWaker>, permit: Permit) -> io::Result<Self> {
+    pub(super) fn new(
+        stream: std::net::TcpStream,
+        waker: Arc<SocketWaker>,
+        inflates: Inflates,
+        permit: Permit,
+    ) -> io::Result<Self> {
         Ok(Self {
             stream: TcpStream::from_std(stream)?,
             waker,
             writing: Writing::Free,
             peer: Peer::Talking,
+            inflates,
             _permit: permit,
         })
     }

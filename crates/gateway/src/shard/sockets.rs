@@ -3,7 +3,8 @@
 //! **Invariant:** a socket is reachable by a key exactly as long as the hub knows the session. What is closed lingers
 //! apart from the sessions, for at most [`LINGER`], and there are at most [`LINGERING_MAX`] of those.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +12,16 @@ use hub::{Disconnect, Io, Request, SessionKey, Written};
 use metrics::Histogram;
 
 use super::ready::{ReadyList, SocketWaker, Token};
-use super::socket::{Peer, Read, Socket};
+use super::socket::{Inflates, Peer, Read, Socket};
 use crate::metrics as names;
 use crate::state::Shared;
 
 /// How long a closed socket is kept so that the peer can read our last bytes: closing with bytes unread resets the
 /// connection, and a reset throws away what the peer has not read yet.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long a socket is kept after both close frames when messages were compressed: clients that inflate beside their event
+/// loop (undici, in Node) take an end of the stream that overtakes their inflating for an abnormal closure, 1006.
+const INFLATING: Duration = Duration::from_millis(100);
 /// Closed sockets kept at a time; at more the oldest is dropped. A drain closes sessions over seconds, so thousands suffice.
 const LINGERING_MAX: usize = 4096;
 /// Bytes that a closed socket may still send us.
@@ -32,8 +36,8 @@ pub(super) struct Sockets {
     ready: Arc<ReadyList>,
     open: Vec<Slot>,
     lingering: HashMap<u32, Lingering>,
-    /// Numbers of lingering sockets with their deadlines, oldest first; some may be gone already.
-    deadlines: VecDeque<(Duration, u32)>,
+    /// Numbers of lingering sockets with their deadlines, the next one first; some may be gone already.
+    deadlines: BinaryHeap<Reverse<(Duration, u32)>>,
     lingering_next: u32,
     /// The time of the turn, for deadlines of sockets that are closed in it.
     pub(super) now: Duration,
@@ -74,7 +78,7 @@ impl Sockets {
             ready,
             open: Vec::new(),
             lingering: HashMap::new(),
-            deadlines: VecDeque::new(),
+            deadlines: BinaryHeap::new(),
             lingering_next: 0,
             now: Duration::ZERO,
             flushed: false,
@@ -135,33 +139,32 @@ impl Sockets {
 
     /// Drops closed sockets whose time is over.
     pub(super) fn end_lingering(&mut self) {
-        while let Some(&(deadline, number)) = self.deadlines.front() {
+        while let Some(&Reverse((deadline, number))) = self.deadlines.peek() {
             let gone = !self.lingering.contains_key(&number);
             if !gone && deadline > self.now && self.lingering.len() <= LINGERING_MAX {
                 break;
             }
-            self.deadlines.pop_front();
+            self.deadlines.pop();
             self.lingering.remove(&number);
         }
     }
 
     /// When [`Sockets::end_lingering`] has something to do.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        self.deadlines.front().map(|&(deadline, _)| deadline)
+        self.deadlines.peek().map(|Reverse((deadline, _))| *deadline)
     }
 
     pub(super) fn lingering(&self) -> usize {
         self.lingering.len()
     }
 
-    fn linger(&mut self, mut socket: Socket) {
-        socket.shut_down_write();
+    fn linger(&mut self, mut socket: Socket, duration: Duration) {
         let number = self.lingering_next;
         self.lingering_next = self.lingering_next.wrapping_add(1);
         socket.set_waker(SocketWaker::new(Token::Lingering(number), &self.ready));
         socket.watch_readable();
         self.lingering.insert(number, Lingering { socket, bytes: 0 });
-        self.deadlines.push_back((self.now + LINGER, number));
+        self.deadlines.push(Reverse((self.now + duration, number)));
     }
 }
 
@@ -188,7 +191,11 @@ impl Io for Sockets {
                 shard.session_ended();
             }
             match socket.peer {
-                Peer::Talking if reason != Disconnect::Lost => self.linger(socket),
+                Peer::Talking if reason != Disconnect::Lost => {
+                    socket.shut_down_write();
+                    self.linger(socket, LINGER);
+                }
+                Peer::Closed if socket.inflates == Inflates::Yes => self.linger(socket, INFLATING),
                 // Nothing can be unread, so to close is not to reset; the kernel sends what it has taken.
                 Peer::Talking | Peer::Closed => drop(socket),
             }

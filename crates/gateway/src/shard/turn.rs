@@ -16,7 +16,7 @@ use super::alarm::Alarm;
 use super::export::Exporter;
 use super::queue::{Item, Queue};
 use super::ready::{ReadyList, Token};
-use super::socket::{Read, Socket};
+use super::socket::{Inflates, Read, Socket};
 use super::sockets::Sockets;
 use super::{NewSession, Order};
 use crate::metrics as names;
@@ -30,6 +30,8 @@ const SOCKETS_PER_TURN: usize = 256;
 const MESSAGE_BYTES_HARD_MAX: usize = 16 << 20;
 /// When to look again at sockets that were left alone because too many requests wait.
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
+/// How long the reactor may be left out; letting it in costs a microsecond or two.
+const REACTOR_INTERVAL: Duration = Duration::from_millis(1);
 /// How often counters are written to the metrics.
 const EXPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long closing hand-shakes may take when the server stops at once.
@@ -64,9 +66,13 @@ pub(crate) async fn run(shared: Arc<Shared>, index: usize) {
             if !turns.phase_goes_on() {
                 break;
             }
+            // Lets the reactor look at the sockets and come back at once. A wait that is over before it begins does not:
+            // under a load that never lets this thread sleep, nothing that clients send would be noticed.
+            if work == Work::Left || turns.is_reactor_due() {
+                tokio::task::yield_now().await;
+            }
             match work {
-                // Lets the reactor look at the sockets and come back at once.
-                Work::Left => tokio::task::yield_now().await,
+                Work::Left => {}
                 Work::Done => {
                     turns.set_alarm(&mut alarm);
                     // Both only end the wait, in whatever order. A signal that comes while the other branch wins is kept
@@ -106,6 +112,8 @@ struct Turns {
     export_due: Duration,
     bytes_received: u64,
     busy: bool,
+    /// When the reactor was last let in for sure.
+    reactor_at: Duration,
 }
 
 impl Turns {
@@ -150,6 +158,7 @@ impl Turns {
             export_due: Duration::ZERO,
             bytes_received: 0,
             busy: false,
+            reactor_at: Duration::ZERO,
             shared,
             index,
         }
@@ -159,6 +168,16 @@ impl Turns {
         let now = self.shared.clock.now();
         self.sockets.now = now.monotonic;
         now
+    }
+
+    /// Whether the reactor has not been let in for a while.
+    fn is_reactor_due(&mut self) -> bool {
+        let now = self.shared.clock.now().monotonic;
+        let due = now >= self.reactor_at + REACTOR_INTERVAL;
+        if due {
+            self.reactor_at = now;
+        }
+        due
     }
 
     fn turn(&mut self) -> Work {
@@ -204,7 +223,8 @@ impl Turns {
         let NewSession { stream, early, dialect, deflate, permit } = session;
         let now = self.now();
         let key = self.hub.next_key();
-        let socket = match Socket::new(stream, self.sockets.waker(key.index), permit) {
+        let inflates = if deflate.is_some() { Inflates::Yes } else { Inflates::No };
+        let socket = match Socket::new(stream, self.sockets.waker(key.index), inflates, permit) {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::warn!(%error, "a socket could not be registered");
