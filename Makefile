@@ -13,7 +13,7 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-rust test-web test-browser test-e2e conformance fuzz \
+.PHONY: help setup run test test-rust test-web test-browser test-e2e conformance fuzz instructions \
 	bench bench-build bench-scale bench-code lint lint-rust lint-deps lint-web lint-python \
 	clean tools chromium
 
@@ -64,7 +64,7 @@ $(VENV): tests/e2e/requirements.txt | tools
 	@touch $@
 
 chromium:
-	@scripts/ensure-chromium
+	@scripts/ensure-package chromium chromium chromium-browser
 
 # --- run ---
 
@@ -100,6 +100,9 @@ conformance: | tools ## the Autobahn suite on the WebSocket crate; SET=all runs 
 
 fuzz: | tools ## each fuzz target for FUZZ_SECONDS
 	python3 scripts/fuzz
+
+instructions: | tools ## counts the instructions of the hub's work and fails when there are more than there were
+	python3 scripts/instructions
 
 # --- bench ---
 
