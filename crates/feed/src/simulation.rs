@@ -53,6 +53,10 @@ impl Feed for SimulatorFeed {
             Next::At(virtual_time) => Progress::Idle { until: start + virtual_time },
         })
     }
+
+    fn market_time(&self, now: Timestamp) -> Option<Timestamp> {
+        self.start.map(|_| now)
+    }
 }
 
 #[cfg(test)]

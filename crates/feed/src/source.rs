@@ -22,6 +22,13 @@ pub trait Feed: Send {
     /// [`FeedError`] when the source is broken for good. What stands in `out` is valid; the feed is not polled again.
     fn poll(&mut self, now: Timestamp, ticks_max: usize, out: &mut Vec<Tick>) -> Result<Progress, FeedError>;
 
+    /// The market's time at `now` where it runs on by itself, also while nothing happens: everything up to then has been
+    /// handed over once [`Feed::poll`] is idle. None where only ticks tell the time, as in a recording.
+    fn market_time(&self, now: Timestamp) -> Option<Timestamp> {
+        let _ = now;
+        None
+    }
+
     /// Records that were refused and skipped so far.
     fn bad_records(&self) -> u64 {
         0

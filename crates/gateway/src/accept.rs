@@ -28,7 +28,7 @@ use tower_http::trace::TraceLayer;
 use crate::metrics as names;
 use crate::state::Shared;
 use crate::upgrade::{OriginPolicy, Peer, UpgradeState};
-use crate::{assets, rest, upgrade};
+use crate::{assets, history, rest, upgrade};
 
 /// The longest head of a request; a browser with many cookies stays below.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -48,6 +48,9 @@ pub(crate) fn router(shared: &Arc<Shared>, origins: OriginPolicy) -> Router {
         .route("/ws", axum::routing::any(upgrade::upgrade).with_state(upgrades))
         .route("/api/v1/instruments", get(rest::instruments))
         .route("/api/v1/snapshot", get(rest::snapshot))
+        .route("/api/v1/bars", get(history::bars))
+        .route("/api/v1/book", get(history::book))
+        .route("/api/v1/trades", get(history::trades))
         .route("/api/{*rest}", axum::routing::any(rest::unknown_endpoint))
         .route("/healthz", get(rest::healthz))
         .route("/readyz", get(rest::readyz))

@@ -6,6 +6,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use market::{Channel, ChannelSet};
+
 /// The configuration of a gateway.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -43,6 +45,8 @@ pub struct Config {
     pub origins: Vec<String>,
     /// The memory for what resuming clients may have missed, in bytes
     pub replay_bytes_max: usize,
+    /// How many bars are kept of each instrument and interval; 0 makes no bars and serves no bar channels
+    pub bars_history_max: usize,
     /// What may wait for one shard before its clients are told that it fell behind, in bytes
     pub shard_queue_bytes_max: usize,
     /// For everything that is drawn by lot, such as session names and jitter
@@ -55,11 +59,18 @@ impl Config {
     /// The default of [`Config::new_connections_per_ip_per_s`] on addresses other than loopback.
     pub const NEW_CONNECTIONS_PER_IP_PER_S: u32 = 20;
 
+    /// The channels that can be subscribed to.
+    pub(crate) fn served(&self) -> ChannelSet {
+        let served = |channel: &Channel| self.bars_history_max > 0 || !matches!(channel, Channel::Bars(_));
+        Channel::ALL.into_iter().filter(served).collect()
+    }
+
     /// The defaults for a server that listens on `listen`: limits per address are off on loopback, where all clients
     /// share one.
     pub fn new(listen: SocketAddr) -> Self {
         let public = |limit| if listen.ip().is_loopback() { 0 } else { limit };
         let shard = hub::ShardConfig::default();
+        let sequencer = hub::SequencerConfig::default();
         Self {
             listen,
             shards: std::thread::available_parallelism().map_or(1, usize::from),
@@ -76,7 +87,8 @@ impl Config {
             handshake_timeout: Duration::from_secs(5),
             drain: Duration::from_secs(5),
             origins: Vec::new(),
-            replay_bytes_max: hub::SequencerConfig::default().replay_bytes_max,
+            replay_bytes_max: sequencer.replay_bytes_max,
+            bars_history_max: sequencer.bars_history_max,
             // A batch is encoded once and shared by all shards. 32 MiB are about 600,000 elements, half a minute of a busy
             // market: a shard that is that far behind will not catch up by waiting.
             shard_queue_bytes_max: 32 << 20,

@@ -20,6 +20,7 @@ mod clock;
 mod config;
 mod error;
 mod gateway;
+mod history;
 pub mod metrics;
 mod rest;
 mod sequencer;

@@ -9,7 +9,8 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use market::{Instrument, InstrumentId};
+use hub::{Sequencer, SnapshotElement};
+use market::{Channel, ChannelSet, Instrument, InstrumentId, UnknownChannel};
 use serde::Deserialize;
 use wire::{Dialect, ErrorCode, FrameKind, ServerMessage};
 
@@ -31,9 +32,13 @@ pub(crate) async fn instruments(State(shared): State<Arc<Shared>>) -> Response {
 #[derive(Debug, Deserialize)]
 pub(crate) struct SnapshotQuery {
     symbols: Option<String>,
+    channels: Option<String>,
 }
 
-/// `GET /api/v1/snapshot?symbols=A,B`; `*` is every symbol.
+/// The channels of a snapshot that names none: those with one small element each.
+const SNAPSHOT_CHANNELS: [Channel; 4] = [Channel::Trades, Channel::Quotes, Channel::Ticker, Channel::Status];
+
+/// `GET /api/v1/snapshot?symbols=A,B&channels=quotes,book.10`; `*` is every symbol.
 pub(crate) async fn snapshot(State(shared): State<Arc<Shared>>, Query(query): Query<SnapshotQuery>) -> Response {
     let catalog = shared.catalog();
     let wanted = match query.symbols.as_deref() {
@@ -57,9 +62,27 @@ pub(crate) async fn snapshot(State(shared): State<Arc<Shared>>, Query(query): Qu
             }
         }
     };
-    let Some(elements) = shared.sequencer.snapshot(wanted).await else {
+    let names = query.channels.as_deref().map(|names| names.split(',').map(str::parse).collect());
+    let channels: ChannelSet = match names {
+        None => SNAPSHOT_CHANNELS.into_iter().collect(),
+        Some(Ok(channels)) => channels,
+        Some(Err(unknown)) => {
+            let unknown: UnknownChannel = unknown;
+            return error(StatusCode::BAD_REQUEST, ErrorCode::UnknownChannel, &unknown.to_string(), &[]);
+        }
+    };
+    elements(&shared, move |sequencer| sequencer.snapshot(&wanted, channels)).await
+}
+
+/// A snapshot frame with what `read` finds in the sequencer.
+pub(crate) async fn elements(
+    shared: &Shared,
+    read: impl FnOnce(&Sequencer) -> Vec<SnapshotElement> + Send + 'static,
+) -> Response {
+    let Some(elements) = shared.sequencer.read(read).await else {
         return error(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Internal, "the server is stopping", &[]);
     };
+    let catalog = shared.catalog();
     let mut body = Vec::new();
     wire::begin_data(Dialect::NativeJson, FrameKind::Snapshot, shared.clock.now().wall, elements.len(), &mut body);
     for element in &elements {
@@ -115,7 +138,7 @@ fn json(status: StatusCode, body: Vec<u8>) -> Response {
 }
 
 /// An error in the words of a session's `error` message.
-fn error(status: StatusCode, code: ErrorCode, message: &str, symbols: &[&str]) -> Response {
+pub(crate) fn error(status: StatusCode, code: ErrorCode, message: &str, symbols: &[&str]) -> Response {
     let message = message.chars().take(1024).collect();
     let symbols = symbols.iter().map(|symbol| (*symbol).to_owned()).collect();
     let mut body = Vec::new();

@@ -4,14 +4,15 @@
 //! without a pace is made to wait for room in the shards' queues.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
 use feed::{Feed, FeedError, Progress};
-use hub::{FeedOutcome, Request, Sequencer, SequencerStats, SnapshotElement, Upstream};
-use market::{InstrumentId, Tick, Timestamp};
+use hub::{FeedOutcome, Request, Sequencer, SequencerStats, Upstream};
+use market::{Tick, Timestamp};
 use metrics::{Counter, Histogram};
 use tokio::sync::oneshot;
 
@@ -30,10 +31,22 @@ const REQUESTS_WAITING_MAX: usize = 4096;
 const IDLE: Duration = Duration::from_secs(1);
 
 /// What others ask of the sequencer.
-#[derive(Debug)]
 enum Question {
-    Request { shard: usize, request: Request },
-    Snapshot { instruments: Vec<InstrumentId>, answer: oneshot::Sender<Vec<SnapshotElement>> },
+    Request {
+        shard: usize,
+        request: Request,
+    },
+    /// Something is read between two batches
+    Read(Box<dyn FnOnce(&Sequencer) + Send>),
+}
+
+impl fmt::Debug for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request { shard, request } => write!(f, "Request({shard}, {request:?})"),
+            Self::Read(_) => f.write_str("Read"),
+        }
+    }
 }
 
 /// How others reach the sequencer.
@@ -52,10 +65,17 @@ impl SequencerHandle {
         self.ask(Question::Request { shard, request });
     }
 
-    /// The last values of those instruments; none when the sequencer has stopped.
-    pub(crate) async fn snapshot(&self, instruments: Vec<InstrumentId>) -> Option<Vec<SnapshotElement>> {
+    /// What `read` sees between two batches; none when the sequencer has stopped. It runs on the sequencer's thread, so it
+    /// is to copy what it needs and no more.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Sequencer) -> T + Send + 'static,
+    ) -> Option<T> {
         let (answer, answered) = oneshot::channel();
-        self.ask(Question::Snapshot { instruments, answer });
+        self.ask(Question::Read(Box::new(move |sequencer| {
+            // The asker may have gone.
+            let _ = answer.send(read(sequencer));
+        })));
         answered.await.ok()
     }
 
@@ -129,6 +149,7 @@ impl SequencerLoop {
         let sequencer = Sequencer::new(hub::SequencerConfig {
             epoch: shared.epoch.clone(),
             replay_bytes_max: shared.config.replay_bytes_max,
+            bars_history_max: shared.config.bars_history_max,
         });
         let mut this = Self {
             exporter: Exporter::new(&shared),
@@ -153,6 +174,7 @@ impl SequencerLoop {
         while !handle.stopped.load(Ordering::Acquire) {
             self.answer(handle);
             self.poll_if_due();
+            self.tell_time();
             self.exporter.export(self.shared.clock.now().monotonic, self.sequencer.stats(), self.feed.bad_records());
             let pause = self.pause(handle);
             if !pause.is_zero() {
@@ -176,10 +198,7 @@ impl SequencerLoop {
                         shard.push(reply, taken);
                     }
                 }
-                Question::Snapshot { instruments, answer } => {
-                    // The asker may have gone.
-                    let _ = answer.send(self.sequencer.snapshot(&instruments));
-                }
+                Question::Read(read) => read(&self.sequencer),
             }
         }
     }
@@ -232,6 +251,19 @@ impl SequencerLoop {
         };
     }
 
+    /// Lets the market's time go on where the feed is silent and all caught up.
+    fn tell_time(&mut self) {
+        let now = self.shared.clock.now();
+        if let State::Due(due) = self.state
+            && due > now.wall
+            && let Some(time) = self.feed.market_time(now.wall)
+            && time >= self.sequencer.deadline()
+            && let Some(batch) = self.sequencer.advance(time)
+        {
+            self.broadcast(&batch, now.monotonic);
+        }
+    }
+
     fn end(&mut self, outcome: FeedOutcome) -> State {
         let upstream = self.sequencer.ended(outcome);
         self.broadcast(&upstream, self.shared.clock.now().monotonic);
@@ -245,7 +277,11 @@ impl SequencerLoop {
         }
         match self.state {
             State::Waiting | State::Over => IDLE,
-            State::Due(due) => due.since(self.shared.clock.now().wall).min(IDLE),
+            State::Due(due) => {
+                let now = self.shared.clock.now().wall;
+                let told = self.feed.market_time(now).map_or(IDLE, |time| self.sequencer.deadline().since(time));
+                due.since(now).min(told).min(IDLE)
+            }
             State::AlwaysDue if self.paced => Duration::ZERO,
             State::AlwaysDue => {
                 handle.throttled.store(true, Ordering::Release);
@@ -286,6 +322,7 @@ impl SequencerLoop {
 struct Exporter {
     ticks: Counter,
     refused: Counter,
+    books_refused: Counter,
     bad_records: Counter,
     errors: Counter,
     lateness: Histogram,
@@ -298,6 +335,7 @@ impl Exporter {
         Self {
             ticks: metrics.counter(names::FEED_TICKS),
             refused: metrics.counter(names::FEED_TICKS_REFUSED),
+            books_refused: metrics.counter(names::FEED_BOOKS_REFUSED),
             bad_records: metrics.counter(names::FEED_BAD_RECORDS),
             errors: metrics.counter(names::FEED_ERRORS),
             lateness: metrics.histogram(names::FEED_LATENESS),
@@ -310,6 +348,7 @@ impl Exporter {
             self.due = now + Duration::from_secs(1);
             self.ticks.absolute(stats.ticks);
             self.refused.absolute(stats.ticks_refused);
+            self.books_refused.absolute(stats.books_refused);
             self.bad_records.absolute(bad_records);
         }
     }

@@ -2,10 +2,12 @@
 //!
 //! **Invariant:** elements lie one behind the other in the order of their items, so any range of items is one slice.
 
-use market::{ChannelSet, Timestamp};
+use std::sync::Arc;
+
+use market::{Channel, ChannelSet, Event, Timestamp};
 use wire::Dialect;
 
-use crate::StreamKey;
+use crate::{StreamKey, Upstream};
 
 /// One element of a [`Run`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +63,11 @@ impl Elements {
         self.run.items.len()
     }
 
+    /// How long they are together.
+    pub fn bytes(&self) -> usize {
+        self.run.bytes.len()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.run.is_empty()
@@ -107,6 +114,8 @@ pub struct Batch {
     /// For each dialect, where each element ends.
     ends: [Vec<u32>; Dialect::COUNT],
     bytes: [Vec<u8>; Dialect::COUNT],
+    /// The events of books, with the indices of their items: whoever wants them less often has to merge them.
+    books: Vec<(u32, Timestamp, Event)>,
     channels: ChannelSet,
     oldest: Timestamp,
 }
@@ -117,12 +126,16 @@ impl Batch {
             items: Vec::with_capacity(elements),
             ends: [const { Vec::new() }; Dialect::COUNT],
             bytes: [const { Vec::new() }; Dialect::COUNT],
+            books: Vec::new(),
             channels: ChannelSet::EMPTY,
             oldest: Timestamp(u64::MAX),
         }
     }
 
-    pub(crate) fn push_item(&mut self, key: StreamKey, seq: u64, time: Timestamp) {
+    pub(crate) fn push_item(&mut self, key: StreamKey, seq: u64, time: Timestamp, event: &Event) {
+        if matches!(key.channel(), Channel::Book(_)) {
+            self.books.push((self.items.len() as u32, time, event.clone()));
+        }
         self.items.push(Item { key, seq });
         self.channels.insert(key.channel());
         self.oldest = self.oldest.min(time);
@@ -133,6 +146,11 @@ impl Batch {
         let bytes = &mut self.bytes[dialect.index()];
         encode(bytes);
         self.ends[dialect.index()].push(bytes.len() as u32);
+    }
+
+    /// The batch for the shards, unless it is empty.
+    pub(crate) fn finish(self) -> Option<Upstream> {
+        (!self.is_empty()).then(|| Upstream::Batch(Arc::new(self)))
     }
 
     /// The number of elements.
@@ -163,6 +181,12 @@ impl Batch {
     /// The memory that its elements take, over all dialects; what a queue of batches is bounded by.
     pub fn bytes(&self) -> usize {
         self.bytes.iter().map(Vec::len).sum::<usize>() + self.items.len() * size_of::<Item>()
+    }
+
+    /// The event of the item at `index` if it is of a book.
+    pub(crate) fn book(&self, index: usize) -> Option<(Timestamp, &Event)> {
+        let at = self.books.binary_search_by_key(&index, |(item, ..)| *item as usize).ok()?;
+        self.books.get(at).map(|(_, time, event)| (*time, event))
     }
 
     /// All elements as `dialect` writes them.

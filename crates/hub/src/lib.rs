@@ -11,6 +11,7 @@
 mod batch;
 mod catalog;
 mod compression;
+mod derived;
 mod disconnect;
 mod io;
 mod key;

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use market::{Event, Timestamp};
+use market::{Event, Level, Timestamp};
 
 /// A sequenced tick of a stream that is known from the place it is kept in.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,8 +23,8 @@ pub(crate) struct Stream {
 /// How much of the past all streams together keep.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    kept: usize,
-    kept_max: usize,
+    bytes: usize,
+    bytes_max: usize,
 }
 
 /// The most ticks that one stream keeps, so that a busy one does not starve the others of the common budget.
@@ -32,7 +32,19 @@ const KEPT_PER_STREAM_MAX: usize = 4096;
 
 impl Budget {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { kept: 0, kept_max: bytes_max / size_of::<Past>() }
+        Self { bytes: 0, bytes_max }
+    }
+}
+
+impl Past {
+    /// The memory it takes, about: levels of a book lie outside of it. Depths that share their levels count them each.
+    fn bytes(&self) -> usize {
+        const LEVELS: usize = 16;
+        size_of::<Self>()
+            + match &self.event {
+                Event::BookSnapshot(update) | Event::BookDelta(update) => LEVELS + size_of::<Level>() * update.len(),
+                _ => 0,
+            }
     }
 }
 
@@ -47,16 +59,25 @@ impl Stream {
         self.recent.back()
     }
 
+    /// The newest `limit` ticks, oldest first.
+    pub(crate) fn newest(&self, limit: usize) -> impl Iterator<Item = &Past> {
+        self.recent.iter().skip(self.recent.len().saturating_sub(limit))
+    }
+
     /// Numbers and keeps a tick; returns its number.
     pub(crate) fn append(&mut self, time: Timestamp, event: Event, budget: &mut Budget) -> u64 {
         let seq = self.seq() + 1;
-        self.recent.push_back(Past { seq, time, event });
-        budget.kept += 1;
-        while self.recent.len() > 1 && (self.recent.len() > KEPT_PER_STREAM_MAX || budget.kept > budget.kept_max) {
-            self.recent.pop_front();
-            budget.kept -= 1;
-            // One out for one in is enough in the steady state; a stream never gives up all its past at once.
-            if self.recent.len() <= KEPT_PER_STREAM_MAX {
+        let past = Past { seq, time, event };
+        let added = past.bytes();
+        self.recent.push_back(past);
+        budget.bytes += added;
+        let mut freed = 0;
+        while self.recent.len() > 1 && (self.recent.len() > KEPT_PER_STREAM_MAX || budget.bytes > budget.bytes_max) {
+            let bytes = self.recent.pop_front().map_or(0, |past| past.bytes());
+            budget.bytes -= bytes;
+            freed += bytes;
+            // As much out as in is enough in the steady state; a stream never gives up all its past at once.
+            if freed >= added && self.recent.len() <= KEPT_PER_STREAM_MAX {
                 break;
             }
         }

@@ -7,11 +7,11 @@
 
 use std::sync::Arc;
 
-use market::{ChannelSet, Event, Instrument, InstrumentId, Tick, Ticker, Timestamp, Trade};
-use rustc_hash::FxHashMap;
+use market::{BarInterval, Channel, ChannelSet, Event, Instrument, InstrumentId, Tick, Timestamp};
 use wire::{Dialect, Gap, GapReason, Recovered};
 
-use crate::replay::{Budget, Past, Stream};
+use crate::derived::{Derived, unknown_book};
+use crate::replay::{Budget, Stream};
 use crate::upstream::ResumeFrom;
 use crate::{Batch, Catalog, Elements, FeedOutcome, Reply, Request, StreamKey, Upstream};
 
@@ -22,12 +22,20 @@ pub struct SequencerConfig {
     pub epoch: String,
     /// The memory for what resuming clients may have missed, in bytes, over all streams
     pub replay_bytes_max: usize,
+    /// How many bars are kept of each instrument and interval; 0 makes no bars
+    pub bars_history_max: usize,
 }
 
 impl Default for SequencerConfig {
     fn default() -> Self {
-        // 64 MiB hold about a million ticks: 50 s of a market of 20,000 ticks/s, which a reconnect needs a fraction of.
-        Self { epoch: "0".to_owned(), replay_bytes_max: 64 << 20 }
+        Self {
+            epoch: "0".to_owned(),
+            // 64 MiB hold about 700,000 ticks: 35 s of a market of 20,000 ticks/s, which a reconnect needs a fraction of.
+            replay_bytes_max: 64 << 20,
+            // What a chart shows: four minutes by the second, four hours by the minute. 250 of each of the eight
+            // intervals are 200 kB for an instrument that trades all the time.
+            bars_history_max: 250,
+        }
     }
 }
 
@@ -38,18 +46,20 @@ pub struct SequencerStats {
     pub ticks: u64,
     /// Ticks of instruments that the feed had not announced; they are dropped
     pub ticks_refused: u64,
+    /// Book updates that made no sense; the book is unknown until its next snapshot
+    pub books_refused: u64,
     /// Elements encoded, over all dialects
     pub elements_encoded: u64,
     /// Requests served
     pub requests: u64,
 }
 
-/// One last value, for callers that are not shards.
+/// One value, for callers that are not shards.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SnapshotElement {
     /// Whose
     pub key: StreamKey,
-    /// Its number
+    /// Its number, or for state the number up to which it is true; 0 where none has been given
     pub seq: u64,
     /// The exchange's time
     pub time: Timestamp,
@@ -61,75 +71,133 @@ pub struct SnapshotElement {
 #[derive(Debug)]
 pub struct Sequencer {
     config: SequencerConfig,
+    journal: Journal,
+    derived: Derived,
+    subscribed: bool,
+}
+
+/// The numbers, the past, and who wants what of it.
+#[derive(Debug)]
+struct Journal {
     catalog: Arc<Catalog>,
     streams: Vec<Stream>,
     budget: Budget,
-    statistics: FxHashMap<InstrumentId, Statistics>,
     dialects: [bool; Dialect::COUNT],
     wanted: ChannelSet,
-    subscribed: bool,
     stats: SequencerStats,
 }
 
-/// The running statistics of an instrument.
-#[derive(Debug)]
-enum Statistics {
-    Derived(Ticker),
-    /// The feed brings its own.
-    Given,
-}
+/// Channels of which nothing is numbered before somebody has wanted them: their changes are many, and their state can be
+/// had at any time. The first who wants one makes the state of each instrument its first element, so that number 0 means
+/// "nothing seen" there as anywhere.
+const DORMANT: ChannelSet = {
+    let mut set = BARS;
+    set.insert(Channel::Book(market::BookDepth::Top10));
+    set.insert(Channel::Book(market::BookDepth::Top50));
+    set.insert(Channel::Book(market::BookDepth::Full));
+    set
+};
+
+const BARS: ChannelSet = {
+    let mut set = ChannelSet::EMPTY;
+    let mut at = 0;
+    while at < BarInterval::ALL.len() {
+        set.insert(Channel::Bars(BarInterval::ALL[at]));
+        at += 1;
+    }
+    set
+};
 
 impl Sequencer {
     /// An empty sequencer.
     pub fn new(config: SequencerConfig) -> Self {
-        Self {
-            budget: Budget::new(config.replay_bytes_max),
-            config,
+        let journal = Journal {
             catalog: Arc::default(),
             streams: Vec::new(),
-            statistics: FxHashMap::default(),
+            budget: Budget::new(config.replay_bytes_max),
             dialects: [false; Dialect::COUNT],
             wanted: ChannelSet::EMPTY,
-            subscribed: false,
             stats: SequencerStats::default(),
-        }
+        };
+        Self { journal, derived: Derived::new(config.bars_history_max), config, subscribed: false }
     }
 
     /// Takes in what `instruments`, the feed's whole list, has beyond the catalog. The result goes to every shard before
     /// the next batch.
     pub fn add_instruments(&mut self, instruments: &[Instrument]) -> Upstream {
-        self.catalog = Arc::new(self.catalog.grown_to(instruments));
-        self.streams.resize_with(self.catalog.len() * StreamKey::PER_INSTRUMENT, Stream::default);
-        Upstream::Catalog(Arc::clone(&self.catalog))
+        let journal = &mut self.journal;
+        journal.catalog = Arc::new(journal.catalog.grown_to(instruments));
+        journal.streams.resize_with(journal.catalog.len() * StreamKey::PER_INSTRUMENT, Stream::default);
+        Upstream::Catalog(Arc::clone(&journal.catalog))
     }
 
-    /// Numbers `ticks` and encodes those that somebody wants. The result goes to every shard; there is none when
-    /// nobody wants any.
+    /// Numbers `ticks` and what is derived from them, and encodes what somebody wants. The result goes to every shard;
+    /// there is none when nobody wants any.
     pub fn ingest(&mut self, ticks: &[Tick]) -> Option<Upstream> {
-        let mut batch = Batch::with_capacity(if self.wanted.is_empty() { 0 } else { ticks.len() });
+        let wanted = self.journal.wanted;
+        let mut batch = Batch::with_capacity(if wanted.is_empty() { 0 } else { ticks.len() });
+        let catalog = Arc::clone(&self.journal.catalog);
+        let (journal, derived) = (&mut self.journal, &mut self.derived);
         for tick in ticks {
-            if tick.instrument.index() >= self.catalog.len() {
-                self.stats.ticks_refused += 1;
+            let Some(instrument) = catalog.get(tick.instrument) else {
+                journal.stats.ticks_refused += 1;
                 continue;
+            };
+            if tick.time >= derived.deadline() {
+                derived.advance(tick.time, |tick| journal.sequence(&mut batch, tick.instrument, tick.time, tick.event));
             }
-            let derived = self.derive(tick);
-            self.sequence(&mut batch, tick.instrument, tick.time, tick.event.clone());
-            if let Some(event) = derived {
-                self.sequence(&mut batch, tick.instrument, tick.time, event);
+            match &tick.event {
+                Event::Trade(trade) => {
+                    let ticker = derived.trade(instrument, tick.time, trade);
+                    journal.sequence(&mut batch, instrument.id, tick.time, tick.event.clone());
+                    if let Some(ticker) = ticker {
+                        journal.sequence(&mut batch, instrument.id, tick.time, ticker);
+                    }
+                }
+                Event::BookSnapshot(_) | Event::BookDelta(_) => {
+                    let emit = |event| journal.sequence(&mut batch, instrument.id, tick.time, event);
+                    if derived.book(tick, emit).is_err() {
+                        journal.stats.books_refused += 1;
+                    }
+                }
+                Event::Ticker(_) | Event::Bar(_) => {
+                    derived.bring(instrument.id, tick.channel());
+                    journal.sequence(&mut batch, instrument.id, tick.time, tick.event.clone());
+                }
+                Event::Quote(_) | Event::Status(_) => {
+                    journal.sequence(&mut batch, instrument.id, tick.time, tick.event.clone());
+                }
             }
         }
-        (!batch.is_empty()).then(|| Upstream::Batch(Arc::new(batch)))
+        if wanted.bits() & BARS.bits() != 0 {
+            derived.bar_changes(|tick| journal.sequence(&mut batch, tick.instrument, tick.time, tick.event));
+        }
+        batch.finish()
+    }
+
+    /// Tells the market's time where no tick tells it: bars close, and trades leave the statistics.
+    pub fn advance(&mut self, now: Timestamp) -> Option<Upstream> {
+        let mut batch = Batch::with_capacity(0);
+        let (journal, derived) = (&mut self.journal, &mut self.derived);
+        derived.advance(now, |tick| journal.sequence(&mut batch, tick.instrument, tick.time, tick.event));
+        batch.finish()
+    }
+
+    /// The market's time at which [`Sequencer::advance`] has something to do.
+    pub fn deadline(&self) -> Timestamp {
+        self.derived.deadline()
     }
 
     /// Answers a shard; the answer goes to that shard, behind every batch so far.
     pub fn serve(&mut self, request: &Request) -> Upstream {
-        self.stats.requests += 1;
+        self.journal.stats.requests += 1;
         self.subscribed |= request.subscribes;
-        self.dialects[request.dialect.index()] = true;
-        self.wanted = self.wanted.union(request.stars);
+        self.journal.dialects[request.dialect.index()] = true;
+        let mut wanted = request.stars;
         for key in &request.keys {
-            self.wanted.insert(key.channel());
+            wanted.insert(key.channel());
         }
+        self.want(wanted);
         let mut reply = Reply::default();
         let known = |seqs: &ResumeFrom| seqs.epoch == self.config.epoch;
         let since = request.since.as_ref().map(|from| (from, known(from)));
@@ -138,7 +206,7 @@ impl Sequencer {
                 self.state_of(key, request, since, &mut reply);
             }
         } else {
-            let catalog = Arc::clone(&self.catalog);
+            let catalog = self.catalog();
             for instrument in catalog.iter() {
                 for channel in request.stars.iter() {
                     self.state_of(StreamKey::new(instrument.id, channel), request, since, &mut reply);
@@ -156,22 +224,34 @@ impl Sequencer {
         Upstream::Feed(outcome)
     }
 
-    /// The last values of those instruments, all channels, for the REST side.
-    pub fn snapshot(&self, instruments: &[InstrumentId]) -> Vec<SnapshotElement> {
-        let keys = instruments
-            .iter()
-            .filter(|id| id.index() < self.catalog.len())
-            .flat_map(|id| market::Channel::ALL.into_iter().map(|channel| StreamKey::new(*id, channel)));
+    /// The state of those instruments in those channels, for the REST side.
+    pub fn snapshot(&self, instruments: &[InstrumentId], channels: ChannelSet) -> Vec<SnapshotElement> {
+        let known = instruments.iter().filter(|id| id.index() < self.journal.catalog.len());
+        let keys = known.flat_map(|id| channels.iter().map(|channel| StreamKey::new(*id, channel)));
         keys.filter_map(|key| {
-            let Past { seq, time, event } = self.streams[key.index()].last()?.clone();
-            Some(SnapshotElement { key, seq, time, event })
+            let (time, event) = self.state(key)?;
+            Some(SnapshotElement { key, seq: self.journal.stream(key)?.seq(), time, event })
         })
         .collect()
     }
 
+    /// The newest `limit` bars of that interval, oldest first; the last ones may be open.
+    pub fn bars(&self, instrument: InstrumentId, interval: BarInterval, limit: usize) -> Vec<SnapshotElement> {
+        let key = StreamKey::new(instrument, Channel::Bars(interval));
+        let seq = self.journal.stream(key).map_or(0, Stream::seq);
+        let bars = self.derived.history(instrument, interval, limit);
+        bars.map(|(time, event)| SnapshotElement { key, seq, time, event }).collect()
+    }
+
+    /// The newest `limit` elements of a stream that are kept, oldest first.
+    pub fn recent(&self, key: StreamKey, limit: usize) -> Vec<SnapshotElement> {
+        let past = self.journal.stream(key).into_iter().flat_map(|stream| stream.newest(limit));
+        past.map(|past| SnapshotElement { key, seq: past.seq, time: past.time, event: past.event.clone() }).collect()
+    }
+
     /// The instruments so far.
     pub fn catalog(&self) -> Arc<Catalog> {
-        Arc::clone(&self.catalog)
+        Arc::clone(&self.journal.catalog)
     }
 
     /// Whether a client's subscribe has been served.
@@ -181,50 +261,47 @@ impl Sequencer {
 
     /// What has been done so far.
     pub fn stats(&self) -> SequencerStats {
-        self.stats
+        self.journal.stats
     }
 
-    fn sequence(&mut self, batch: &mut Batch, instrument: InstrumentId, time: Timestamp, event: Event) {
-        self.stats.ticks += 1;
-        let channel = event.channel();
-        let key = StreamKey::new(instrument, channel);
-        let stream = &mut self.streams[key.index()];
-        if self.wanted.contains(channel)
-            && let Some(instrument) = self.catalog.get(instrument)
-        {
-            let seq = stream.seq() + 1;
-            batch.push_item(key, seq, time);
-            for dialect in Dialect::ALL.into_iter().filter(|dialect| self.dialects[dialect.index()]) {
-                self.stats.elements_encoded += 1;
-                batch.encode_last(dialect, |out| wire::encode_element(dialect, instrument, seq, time, &event, out));
+    /// Notes that somebody wants these channels; see [`DORMANT`].
+    fn want(&mut self, channels: ChannelSet) {
+        let woken = ChannelSet::from_bits(channels.bits() & !self.journal.wanted.bits() & DORMANT.bits());
+        self.journal.wanted = self.journal.wanted.union(channels);
+        if woken.is_empty() {
+            return;
+        }
+        // The state has it all. Changes of bars that were wanted before have been handed over with their batch.
+        self.derived.bar_changes(|_| {});
+        // Nobody can have wanted these before, so no shard waits for them: they go into the past alone.
+        for instrument in self.catalog().iter() {
+            for channel in woken.iter() {
+                if let Some((time, event)) = self.derived.state(instrument.id, channel) {
+                    self.journal.append(StreamKey::new(instrument.id, channel), time, event);
+                }
             }
         }
-        stream.append(time, event, &mut self.budget);
     }
 
-    /// Updates the statistics of the tick's instrument; a trade gives new ones unless the feed brings its own.
-    fn derive(&mut self, tick: &Tick) -> Option<Event> {
-        match &tick.event {
-            Event::Ticker(_) => {
-                self.statistics.insert(tick.instrument, Statistics::Given);
-                None
-            }
-            Event::Trade(trade) => {
-                let instrument = self.catalog.get(tick.instrument)?;
-                let unit = 10f64.powi(i32::from(instrument.price_exponent) + i32::from(instrument.size_exponent));
-                let entry = self.statistics.entry(tick.instrument);
-                let statistics = entry.or_insert_with(|| Statistics::Derived(opening(trade)));
-                let Statistics::Derived(ticker) = statistics else { return None };
-                add_trade(ticker, trade, unit);
-                Some(Event::Ticker(*ticker))
-            }
-            _ => None,
+    /// What is true of a stream now.
+    fn state(&self, key: StreamKey) -> Option<(Timestamp, Event)> {
+        let last = self.journal.stream(key)?.last();
+        match key.channel() {
+            Channel::Book(depth) => self.derived.state(key.instrument(), key.channel()).or_else(|| {
+                // It was known once: who has it from then must learn that it is not any more.
+                Some((last?.time, unknown_book(depth)))
+            }),
+            Channel::Bars(_) => self
+                .derived
+                .state(key.instrument(), key.channel())
+                .or_else(|| last.map(|past| (past.time, past.event.clone()))),
+            _ => last.map(|past| (past.time, past.event.clone())),
         }
     }
 
     fn state_of(&self, key: StreamKey, request: &Request, since: Option<(&ResumeFrom, bool)>, reply: &mut Reply) {
-        let Some(stream) = self.streams.get(key.index()) else { return };
-        let Some(instrument) = self.catalog.get(key.instrument()) else { return };
+        let Some(stream) = self.journal.stream(key) else { return };
+        let Some(instrument) = self.journal.catalog.get(key.instrument()) else { return };
         let seq = stream.seq();
         reply.positions.push((key, seq));
         if let Some((from, epoch_matches)) = since
@@ -235,7 +312,7 @@ impl Sequencer {
             match outcome {
                 Recovered::Recovered => {
                     for past in stream.after(seen).into_iter().flatten() {
-                        encode(&mut reply.replay, request.dialect, instrument, key, past);
+                        encode(&mut reply.replay, request.dialect, instrument, (key, past.seq), past.time, &past.event);
                     }
                     return;
                 }
@@ -249,10 +326,40 @@ impl Sequencer {
             }
         }
         if request.snapshot
-            && let Some(past) = stream.last()
+            && let Some((time, event)) = self.state(key)
         {
-            encode(&mut reply.snapshot, request.dialect, instrument, key, past);
+            encode(&mut reply.snapshot, request.dialect, instrument, (key, seq), time, &event);
         }
+    }
+}
+
+impl Journal {
+    fn stream(&self, key: StreamKey) -> Option<&Stream> {
+        self.streams.get(key.index())
+    }
+
+    fn sequence(&mut self, batch: &mut Batch, instrument: InstrumentId, time: Timestamp, event: Event) {
+        let channel = event.channel();
+        let key = StreamKey::new(instrument, channel);
+        if self.wanted.contains(channel) {
+            let stream = &self.streams[key.index()];
+            if let Some(instrument) = self.catalog.get(instrument) {
+                let seq = stream.seq() + 1;
+                batch.push_item(key, seq, time, &event);
+                for dialect in Dialect::ALL.into_iter().filter(|dialect| self.dialects[dialect.index()]) {
+                    self.stats.elements_encoded += 1;
+                    batch.encode_last(dialect, |out| wire::encode_element(dialect, instrument, seq, time, &event, out));
+                }
+            }
+        } else if DORMANT.contains(channel) {
+            return;
+        }
+        self.append(key, time, event);
+    }
+
+    fn append(&mut self, key: StreamKey, time: Timestamp, event: Event) {
+        self.stats.ticks += 1;
+        self.streams[key.index()].append(time, event, &mut self.budget);
     }
 }
 
@@ -267,38 +374,22 @@ fn resume(stream: &Stream, seen: u64, epoch_matches: bool) -> Recovered {
     }
 }
 
-fn encode(elements: &mut Elements, dialect: Dialect, instrument: &Instrument, key: StreamKey, past: &Past) {
-    elements.push_with(key, past.seq, |out| {
-        wire::encode_element(dialect, instrument, past.seq, past.time, &past.event, out);
-    });
-}
-
-/// Statistics before the first trade has been added.
-fn opening(trade: &Trade) -> Ticker {
-    Ticker {
-        last: trade.price,
-        open: trade.price,
-        high: trade.price,
-        low: trade.price,
-        volume: market::Size(0),
-        turnover: 0.0,
-        trade_count: 0,
-    }
-}
-
-fn add_trade(ticker: &mut Ticker, trade: &Trade, unit: f64) {
-    ticker.last = trade.price;
-    ticker.high = ticker.high.max(trade.price);
-    ticker.low = ticker.low.min(trade.price);
-    ticker.volume.0 = ticker.volume.0.saturating_add(trade.size.0);
-    ticker.turnover += trade.price.0 as f64 * trade.size.0 as f64 * unit;
-    ticker.trade_count += 1;
+fn encode(
+    elements: &mut Elements,
+    dialect: Dialect,
+    instrument: &Instrument,
+    (key, seq): (StreamKey, u64),
+    time: Timestamp,
+    event: &Event,
+) {
+    elements.push_with(key, seq, |out| wire::encode_element(dialect, instrument, seq, time, event, out));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use market::{AssetClass, Channel, Price, Side, Size, Symbol};
+    use crate::replay::Past;
+    use market::{AssetClass, Price, Side, Size, Symbol, Trade};
 
     fn instrument(id: u32) -> Instrument {
         Instrument {
@@ -320,7 +411,8 @@ mod tests {
     }
 
     fn sequencer(replay_bytes_max: usize) -> Sequencer {
-        let mut sequencer = Sequencer::new(SequencerConfig { epoch: "e".into(), replay_bytes_max });
+        let mut sequencer =
+            Sequencer::new(SequencerConfig { epoch: "e".into(), replay_bytes_max, ..SequencerConfig::default() });
         sequencer.add_instruments(&[instrument(0), instrument(1)]);
         sequencer
     }
@@ -383,7 +475,7 @@ mod tests {
     fn statistics_follow_the_trades() {
         let mut sequencer = sequencer(1 << 20);
         sequencer.ingest(&[trade(0, 1, 100), trade(0, 2, 90), trade(0, 3, 120)]);
-        let all = sequencer.snapshot(&[InstrumentId(0), InstrumentId(9)]);
+        let all = sequencer.snapshot(&[InstrumentId(0), InstrumentId(9)], ChannelSet::from_bits(u16::MAX));
         let ticker = all.iter().find_map(|element| match element.event {
             Event::Ticker(ticker) => Some((element.seq, ticker)),
             _ => None,

@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(mistake("feed = [[]]"), "f.toml, line 1: feed is an array; it should be a list of strings");
         let wrong = mistake("\nshards = 0");
         assert!(wrong.starts_with("f.toml, line 2: ") && wrong.contains("--shards"), "{wrong}");
-        assert!(mistake("sim_scenario = \"wild\"").contains("market and uniform"));
+        assert!(mistake("sim_scenario = \"wild\"").contains("known are market, uniform, calm"));
         assert!(mistake("feed = \"tape\"").contains("recording:PATH"));
         assert!(mistake("listen = 8080").contains("--listen"));
     }

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use feed::{Feed, Rebase, Repeat, ReplayOptions, SimulatorFeed};
+use feed::{Feed, FeedError, Rebase, Repeat, ReplayOptions, SimulatorFeed};
 use gateway::DeflateConfig;
 use tracing_subscriber::EnvFilter;
 
@@ -27,7 +27,8 @@ pub(crate) struct Plan {
 /// Where ticks come from.
 #[derive(Debug)]
 pub(crate) enum Source {
-    Simulator(simulator::Config),
+    /// With the file that scripts it, if any
+    Simulator(simulator::Config, Option<PathBuf>),
     Recordings(Vec<PathBuf>, ReplayOptions),
 }
 
@@ -49,7 +50,9 @@ impl Source {
         for feed in &settings.feed {
             match feed {
                 FeedSpec::Recording(path) => recordings.push(path.clone()),
-                FeedSpec::Simulator if settings.feed.len() == 1 => return simulator(settings).map(Self::Simulator),
+                FeedSpec::Simulator if settings.feed.len() == 1 => {
+                    return simulator(settings).map(|config| Self::Simulator(config, settings.sim_script.clone()));
+                }
                 FeedSpec::Simulator => {
                     return Err(Failure::Setting("feed: sim cannot be combined with another feed".into()));
                 }
@@ -67,8 +70,18 @@ impl Source {
     /// Opens the feed; recordings are looked through for their instruments.
     pub(crate) fn open(self) -> Result<Box<dyn Feed>, Failure> {
         Ok(match self {
-            Self::Simulator(config) => {
+            Self::Simulator(config, None) => {
                 Box::new(SimulatorFeed::new(config).map_err(|error| Failure::Setting(error.to_string()))?)
+            }
+            Self::Simulator(config, Some(path)) => {
+                let name = path.display().to_string();
+                let unreadable = |error: std::io::Error| {
+                    Failure::FeedOpen(FeedError::Unreadable { path: name.clone(), reason: error.to_string() })
+                };
+                let text = std::fs::read_to_string(&path).map_err(unreadable)?;
+                let wrong = |error: &dyn std::fmt::Display| Failure::Setting(format!("sim_script: {name}: {error}"));
+                let script = simulator::Script::parse(&text).map_err(|error| wrong(&error))?;
+                Box::new(SimulatorFeed::scripted(config, script).map_err(|error| wrong(&error))?)
             }
             Self::Recordings(paths, options) => {
                 Box::new(feed::open_recordings(&paths, options).map_err(Failure::FeedOpen)?)
@@ -128,6 +141,7 @@ fn gateway_config(settings: &Settings) -> gateway::Config {
         drain: Duration::from_millis(settings.drain_ms.into()),
         origins: settings.allow_origin.clone(),
         replay_bytes_max: settings.replay_bytes_max,
+        bars_history_max: settings.bars_history,
         shard_queue_bytes_max: settings.shard_queue_bytes_max,
         ..default
     }

@@ -10,21 +10,26 @@ use crate::plan::Plan;
 
 /// One line per setting, with where it comes from.
 pub(crate) fn effective(loaded: &Loaded, plan: &Plan) -> String {
-    let mut report = String::from("# The effective configuration.\n");
+    let mut report = String::new();
+    let mut unset = Vec::new();
     for (key, texts) in layers::keys().iter().filter_map(|key| loaded.texts.get_key_value(key)) {
         let value = if layers::is_list(key) {
             let items: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
             format!("[{}]", items.join(", "))
         } else if let Some(text) = texts.first() {
             scalar(text)
+        } else if let Some(value) = derived(key, plan) {
+            value
         } else {
-            derived(key, plan).unwrap_or_default()
+            unset.push(key.as_str());
+            continue;
         };
         let origin = loaded.origins.get(key).map_or("default", String::as_str);
         // Writing to a `String` cannot fail.
         let _ = writeln!(report, "{key} = {value}  # {origin}");
     }
-    report
+    let unset = if unset.is_empty() { String::new() } else { format!(" Not set: {}.", unset.join(", ")) };
+    format!("# The effective configuration.{unset}\n{report}")
 }
 
 /// The values of settings whose default depends on the machine or on other settings.

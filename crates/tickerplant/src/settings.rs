@@ -62,6 +62,9 @@ pub(crate) struct Settings {
     /// Memory for what resuming clients may have missed, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = gateway::Config::default().replay_bytes_max, help_heading = "Server")]
     pub(crate) replay_bytes_max: usize,
+    /// Bars kept of each instrument and interval; 0 = no bars
+    #[arg(long, value_name = "N", default_value_t = gateway::Config::default().bars_history_max, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(..=100_000), help_heading = "Server")]
+    pub(crate) bars_history: usize,
     /// What may wait for one shard before its clients are told that it fell behind, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = gateway::Config::default().shard_queue_bytes_max, help_heading = "Server")]
     pub(crate) shard_queue_bytes_max: usize,
@@ -82,9 +85,13 @@ pub(crate) struct Settings {
     /// Ticks per second of the simulated market, trades and quotes of all instruments together, 1 to 2000000
     #[arg(long, value_name = "RATE", default_value_t = simulator::Config::default().rate, help_heading = "Feed")]
     pub(crate) sim_rate: f64,
-    /// Kind of simulated market: market, or uniform (a metronome with equal instruments, for benchmarks)
+    /// Kind of simulated market: market and uniform have no books (uniform is a metronome with equal instruments, for
+    /// benchmarks); calm, busy, open, flash-crash, halt and thin have books that agents trade in
     #[arg(long, value_name = "SCENARIO", default_value_t = simulator::Config::default().scenario, help_heading = "Feed")]
     pub(crate) sim_scenario: simulator::Scenario,
+    /// A file that scripts the simulated market instead of a scenario
+    #[arg(long, value_name = "FILE", help_heading = "Feed")]
+    pub(crate) sim_script: Option<PathBuf>,
     /// Pace of a recording: 1.0 as recorded, N times as fast, or max
     #[arg(long, value_name = "SPEED", default_value = "1.0", help_heading = "Feed")]
     pub(crate) replay_speed: feed::Speed,

@@ -128,6 +128,14 @@ fn wrong_configurations_are_named_and_end_with_2() {
     check_failure(&mut with(&wrong), 2, &["wrong.toml, line 3", "'many'", "--shards"]);
     check_failure(&mut with(&broken), 2, &["broken.toml, line 1"]);
     check_failure(&mut with(Path::new("/nonexistent/x.toml")), 2, &["cannot read", "/nonexistent/x.toml"]);
+    let script = file("wrong.scenario", b"[[at]]\nseconds = 0\nmood = 1\n");
+    let scripted = |path: &Path| {
+        let mut command = tickerplant();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--sim-script"]).arg(path);
+        command
+    };
+    check_failure(&mut scripted(&script), 2, &["sim_script", "wrong.scenario", "mood"]);
+    check_failure(&mut scripted(Path::new("/nonexistent/x.scenario")), 3, &["cannot read", "/nonexistent/x.scenario"]);
     let mut unknown = tickerplant();
     unknown.args(["check-config"]).env("TICKERPLANT_SIM_SED", "1");
     check_failure(&mut unknown, 2, &["TICKERPLANT_SIM_SED", "nearest known is TICKERPLANT_SIM_SEED"]);

@@ -14,9 +14,6 @@ use hub::Upstream;
 /// then stands for a second or more of delay.
 const ITEMS_MAX: usize = 16_384;
 
-/// What an element of a reply is taken to weigh; requests in flight are what bounds replies, not this.
-const ELEMENT_BYTES: usize = 64;
-
 /// An item, with the monotonic time at which its ticks were taken from the feed.
 #[derive(Debug)]
 pub(crate) struct Item {
@@ -114,7 +111,7 @@ impl Queue {
 fn size(upstream: &Upstream) -> usize {
     match upstream {
         Upstream::Batch(batch) => batch.bytes(),
-        Upstream::Reply(reply) => (reply.snapshot.len() + reply.replay.len()) * ELEMENT_BYTES,
+        Upstream::Reply(reply) => reply.snapshot.bytes() + reply.replay.bytes(),
         Upstream::Catalog(_) | Upstream::Feed(_) | Upstream::Lagged => 0,
     }
 }

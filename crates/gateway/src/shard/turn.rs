@@ -124,6 +124,7 @@ impl Turns {
             epoch: shared.epoch.clone(),
             index,
             limits: shared.config.limits,
+            served: shared.config.served(),
             heartbeat_ms: shared.config.heartbeat_ms,
             flush_interval: shared.config.flush_interval,
             flush_duty_percent: shared.config.flush_duty_percent,

@@ -5,10 +5,10 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use wire::{FrameKind, Mode};
+use wire::{Dialect, FrameKind, Mode};
 
 use super::deflate::follow;
-use super::lane::{Changed, Joiner, LaneId};
+use super::lane::{Changed, Joiner, LaneId, MergedBook};
 use super::outbox::Class;
 use super::session::{Membership, Outgoing, Place};
 use super::{Newest, Shard};
@@ -96,36 +96,55 @@ impl Shard {
     }
 
     fn send_changed(&mut self, now: Now, id: LaneId, changed: &Changed, io: &mut impl Io) {
-        for run in self.newest_runs(id, changed.order(), None) {
+        for run in self.newest_runs(id, changed, None) {
             self.send_run(now, id, &run, Class::Passing, io);
         }
     }
 
     fn send_news(&mut self, now: Now, id: LaneId, changed: &Changed, joiner: &Joiner, io: &mut impl Io) {
-        for run in self.newest_runs(id, changed.order(), Some(joiner.position)) {
+        for run in self.newest_runs(id, changed, Some(joiner.position)) {
             self.send_to(now, joiner.session, &run.items, &run.bytes, Class::Passing, io);
         }
     }
 
-    /// The newest elements of those streams, in frames' worths; only those newer than `after`, if given.
-    fn newest_runs(&self, id: LaneId, keys: &[StreamKey], after: Option<u64>) -> Vec<Run> {
+    /// The newest elements of what has changed, in frames' worths; only those newer than `after`, if given.
+    fn newest_runs(&self, id: LaneId, changed: &Changed, after: Option<u64>) -> Vec<Run> {
         let Some(lane) = self.lanes.lane(id) else { return Vec::new() };
         let newest = &self.newest[lane.dialect.index()];
         let mut runs = vec![Run::default()];
-        for key in keys {
-            let Some(Newest { seq, position, element }) = newest.get(key) else { continue };
-            if after.is_some_and(|after| *position <= after) || !lane.selection.covers(*key) {
+        let mut merged = Vec::new();
+        for key in changed.order() {
+            if !lane.selection.covers(*key) {
+                continue;
+            }
+            let (seq, position, element) = if let Some(book) = changed.book(*key) {
+                merged.clear();
+                self.encode_merged(lane.dialect, *key, book, &mut merged);
+                (book.seq, book.position, &merged)
+            } else {
+                let Some(Newest { seq, position, element }) = newest.get(key) else { continue };
+                (*seq, *position, element)
+            };
+            if after.is_some_and(|after| position <= after) {
                 continue;
             }
             if runs.last().is_some_and(|run| run.bytes.len() + element.len() > self.config.frame_bytes_max) {
                 runs.push(Run::default());
             }
             if let Some(run) = runs.last_mut() {
-                run.push(*key, *seq, element);
+                run.push(*key, seq, element);
             }
         }
         runs.retain(|run| !run.is_empty());
         runs
+    }
+
+    /// Writes the changes of a book as one element.
+    fn encode_merged(&self, dialect: Dialect, key: StreamKey, book: &MergedBook, out: &mut Vec<u8>) {
+        // The changes may be wanted again, by a joiner of the lane.
+        if let (Some(instrument), Some(event)) = (self.catalog.get(key.instrument()), book.events.clone().take()) {
+            wire::encode_element(dialect, instrument, book.seq, book.time, &event, out);
+        }
     }
 
     /// Sends one frame to all members of a lane.
@@ -264,9 +283,12 @@ impl Shard {
                 lane.pending = run;
             }
         } else if !lane.changed.is_empty() {
-            let keys = lane.changed.order().to_vec();
-            for run in self.newest_runs(id, &keys, Some(owed.position)) {
+            let changed = std::mem::take(&mut lane.changed);
+            for run in self.newest_runs(id, &changed, Some(owed.position)) {
                 self.send_to(now, key.index, &run.items, &run.bytes, Class::Passing, io);
+            }
+            if let Some(lane) = self.lanes.lane_mut(id) {
+                lane.changed = changed;
             }
         }
     }

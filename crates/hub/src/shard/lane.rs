@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use market::{Channel, ChannelSet};
+use market::{BookConflation, Channel, ChannelSet, Event, Timestamp};
 use rustc_hash::{FxHashMap, FxHashSet};
 use wire::{Dialect, Mode};
 
 use super::deflate::{CompressorId, Compressors};
-use crate::{Compression, DeflateConfig, Run, StreamKey};
+use crate::{Compression, DeflateConfig, Item, Run, StreamKey};
 
 /// Names a lane of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,11 +98,24 @@ pub(crate) struct Lane {
     pub(crate) retry_at: Duration,
 }
 
-/// A set of streams that remembers the order.
+/// What has changed since the last flush: a set of streams that remembers the order, and the changes of books, merged.
 #[derive(Debug, Default)]
 pub(crate) struct Changed {
     order: Vec<StreamKey>,
     set: FxHashSet<StreamKey>,
+    books: FxHashMap<StreamKey, MergedBook>,
+}
+
+/// The changes of a book stream. The newest element alone would not do: it says what changed last, not what there is.
+///
+/// Whoever has some of these changes already may take them all: a level is set to what it is at the end, and one that is
+/// deleted twice is ignored the second time.
+#[derive(Debug, Clone)]
+pub(crate) struct MergedBook {
+    pub(crate) seq: u64,
+    pub(crate) position: u64,
+    pub(crate) time: Timestamp,
+    pub(crate) events: BookConflation,
 }
 
 impl Changed {
@@ -110,6 +123,19 @@ impl Changed {
         if self.set.insert(key) {
             self.order.push(key);
         }
+    }
+
+    /// Adds an event of a book, which came at that position of the shard.
+    pub(crate) fn merge(&mut self, Item { key, seq }: Item, time: Timestamp, event: &Event, position: u64) {
+        self.insert(key);
+        let merged = || MergedBook { seq, position, time, events: BookConflation::new() };
+        let book = self.books.entry(key).or_insert_with(merged);
+        (book.seq, book.position, book.time) = (seq, position, time);
+        book.events.push(event);
+    }
+
+    pub(crate) fn book(&self, key: StreamKey) -> Option<&MergedBook> {
+        self.books.get(&key)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -21,7 +21,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use market::{Channel, ChannelSet};
+use market::ChannelSet;
 use rustc_hash::FxHashMap;
 use wire::{Dialect, Limits, NoticeCode, ServerMessage};
 
@@ -77,7 +77,7 @@ impl Default for ShardConfig {
             epoch: "0".to_owned(),
             index: 0,
             limits: Limits::default(),
-            served: [Channel::Trades, Channel::Quotes, Channel::Ticker, Channel::Status].into_iter().collect(),
+            served: ChannelSet::from_bits(u16::MAX),
             heartbeat_ms: 10_000,
             // 128 KiB is what a loopback socket takes in one write; a client parses it within a few milliseconds.
             frame_bytes_max: 128 << 10,
@@ -295,6 +295,14 @@ impl Shard {
                 }
             }
             wire::Mode::Latest { interval_ms } => {
+                let first = lane.changed.is_empty();
+                if let Some((time, event)) = batch.book(index) {
+                    lane.changed.merge(item, time, event, self.position);
+                    if first {
+                        self.schedule(now, id, interval_ms);
+                    }
+                    return;
+                }
                 let newest = self.newest[dialect.index()].entry(item.key).or_insert_with(|| Newest {
                     seq: 0,
                     position: 0,
@@ -306,7 +314,6 @@ impl Shard {
                     newest.element.clear();
                     newest.element.extend_from_slice(element);
                 }
-                let first = lane.changed.is_empty();
                 lane.changed.insert(item.key);
                 if first {
                     self.schedule(now, id, interval_ms);

@@ -72,9 +72,11 @@ impl Shard {
                     // What the lane has gathered for the session and not flushed was not given either.
                     stall.lower(lane.pending.items.get(skip_items..).unwrap_or(&[]));
                     let newest = &self.newest[lane.dialect.index()];
-                    for stream in lane.changed.order() {
-                        if let Some(newest) = newest.get(stream).filter(|newest| newest.position > position) {
-                            stall.lower(&[Item { key: *stream, seq: newest.seq }]);
+                    for &key in lane.changed.order() {
+                        let book = lane.changed.book(key).map(|book| (book.seq, book.position));
+                        let of_newest = || newest.get(&key).map(|newest| (newest.seq, newest.position));
+                        if let Some((seq, _)) = book.or_else(of_newest).filter(|(_, at)| *at > position) {
+                            stall.lower(&[Item { key, seq }]);
                         }
                     }
                 }

@@ -92,7 +92,11 @@ fn instrument(id: u32) -> Instrument {
 
 impl World {
     pub(crate) fn new(seed: u64, clients_max: usize) -> Self {
-        let mut sequencer = Sequencer::new(SequencerConfig { epoch: "sim".into(), replay_bytes_max: 64 << 10 });
+        let mut sequencer = Sequencer::new(SequencerConfig {
+            epoch: "sim".into(),
+            replay_bytes_max: 64 << 10,
+            ..SequencerConfig::default()
+        });
         // The last instruments appear in the course of the run.
         let known: Vec<_> = (0..INSTRUMENTS - 3).map(instrument).collect();
         let catalog = sequencer.add_instruments(&known);
