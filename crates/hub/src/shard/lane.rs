@@ -330,6 +330,15 @@ impl Lanes {
         &self.starred
     }
 
+    /// Forgets what lanes in mode `latest` have gathered.
+    pub(crate) fn drop_changes(&mut self) {
+        for lane in self.slots.iter_mut().flatten() {
+            debug_assert!(lane.members.is_empty() && lane.joiners.is_empty(), "all sessions are stalled");
+            lane.changed = Changed::default();
+            lane.due = None;
+        }
+    }
+
     /// Gives an idle lane a buffer, if it has none.
     pub(crate) fn prepare(&mut self, id: LaneId) {
         if let Some(lane) = self.slots[id.0 as usize].as_deref_mut()

@@ -222,6 +222,8 @@ impl Shard {
         for key in self.sessions.keys().collect::<Vec<_>>() {
             self.stall(now, key, GapReason::Conflated, io);
         }
+        // Nobody is owed these any more; and changes of a book from before the hole would overwrite what came of it since.
+        self.lanes.drop_changes();
     }
 }
 

@@ -5,14 +5,15 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use flate2::{Decompress, FlushDecompress};
 use hub::{Catalog, Compression, SessionKey, StreamKey, Written};
-use market::{Channel, Event};
+use market::{BarInterval, BookDepth, Channel, Event};
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
 use serde_json::{Value, json};
 use wire::Dialect;
 
-use super::Log;
+use super::book::ClientBook;
 use super::decode::{self, Element, Message, RawFrame};
+use super::{Log, Truth};
 
 /// A socket with a small buffer that the client empties at its own pace.
 pub(crate) struct Socket {
@@ -90,13 +91,23 @@ pub(crate) struct Client {
     last: BTreeMap<StreamKey, u64>,
     /// Streams that were in mode `latest` when their last value came: whatever their mode is now, the next may skip.
     skipping: BTreeSet<StreamKey>,
+    books: BTreeMap<StreamKey, ClientBook>,
     /// A declared gap whose value has not come yet: the number that must come.
     expected: BTreeMap<StreamKey, u64>,
     delivered: u64,
     missed: u64,
 }
 
-const CHANNELS: [Channel; 3] = [Channel::Trades, Channel::Quotes, Channel::Ticker];
+const CHANNELS: [Channel; 8] = [
+    Channel::Trades,
+    Channel::Quotes,
+    Channel::Ticker,
+    Channel::Trades,
+    Channel::Bars(BarInterval::S1),
+    Channel::Book(BookDepth::Top10),
+    Channel::Book(BookDepth::Top50),
+    Channel::Book(BookDepth::Full),
+];
 
 impl Client {
     pub(crate) fn new(key: SessionKey, dialect: Dialect, compression: Compression, socket: Socket) -> Self {
@@ -120,6 +131,7 @@ impl Client {
             excepted: BTreeSet::new(),
             last: BTreeMap::new(),
             skipping: BTreeSet::new(),
+            books: BTreeMap::new(),
             expected: BTreeMap::new(),
             delivered: 0,
             missed: 0,
@@ -315,6 +327,7 @@ impl Client {
     fn forget(&mut self, mut which: impl FnMut(&StreamKey) -> bool) {
         self.last.retain(|key, _| !which(key));
         self.expected.retain(|key, _| !which(key));
+        self.books.retain(|key, _| !which(key));
     }
 
     fn mode(&self, key: StreamKey) -> Option<Mode> {
@@ -352,27 +365,37 @@ impl Client {
                 self.expected.insert(key, to);
             }
             Element::Value { key, seq, time, price, id } => {
-                let mode = self.mode(key).unwrap_or_else(|| panic!("{context}: not subscribed: {element:?}"));
                 Self::check_value(key, seq, time, price, id, log, context);
-                if snapshot {
-                    // The state is as new as anything seen before it.
-                    let last = self.last.get(&key).copied().unwrap_or(0);
-                    assert!(seq >= last, "{context}: snapshot {key:?} {seq} after {last}");
-                    if let Some(to) = self.expected.remove(&key) {
-                        let right = if mode == Mode::Every { to == seq } else { to <= seq };
-                        assert!(right, "{context}: {key:?}: a gap to {to} before the snapshot {seq}");
-                    }
-                } else {
-                    self.delivered += 1;
-                    self.check_order(key, seq, mode, context);
-                }
-                self.last.insert(key, seq);
-                if mode == Mode::Every {
-                    self.skipping.remove(&key);
-                } else {
-                    self.skipping.insert(key);
-                }
+                self.numbered(key, seq, snapshot, context);
             }
+            Element::Book { key, seq, whole, ref sides, checksum } => {
+                assert!(whole || !snapshot, "{context}: {key:?}: a delta in a snapshot");
+                self.numbered(key, seq, snapshot, context);
+                self.books.entry(key).or_default().apply(seq, whole, sides, checksum, &format!("{context}: {key:?}"));
+            }
+        }
+    }
+
+    /// Checks that an element of a subscribed stream may have that number now.
+    fn numbered(&mut self, key: StreamKey, seq: u64, snapshot: bool, context: &str) {
+        let mode = self.mode(key).unwrap_or_else(|| panic!("{context}: not subscribed: {key:?} {seq}"));
+        if snapshot {
+            // The state is as new as anything seen before it.
+            let last = self.last.get(&key).copied().unwrap_or(0);
+            assert!(seq >= last, "{context}: snapshot {key:?} {seq} after {last}");
+            if let Some(to) = self.expected.remove(&key) {
+                let right = if mode == Mode::Every { to == seq } else { to <= seq };
+                assert!(right, "{context}: {key:?}: a gap to {to} before the snapshot {seq}");
+            }
+        } else {
+            self.delivered += 1;
+            self.check_order(key, seq, mode, context);
+        }
+        self.last.insert(key, seq);
+        if mode == Mode::Every {
+            self.skipping.remove(&key);
+        } else {
+            self.skipping.insert(key);
         }
     }
 
@@ -399,7 +422,7 @@ impl Client {
 
     #[allow(clippy::too_many_arguments)]
     fn check_value(key: StreamKey, seq: u64, time: u64, price: i64, id: u64, log: &Log, context: &str) {
-        if key.channel() == Channel::Ticker {
+        if !matches!(key.channel(), Channel::Trades | Channel::Quotes) {
             return;
         }
         let (at, event) = &log[&key][seq as usize - 1];
@@ -411,24 +434,31 @@ impl Client {
         assert_eq!((time, price, id), (at.0, want.0, want.1), "{context}: {key:?} {seq}");
     }
 
-    /// After everything has come to rest: the newest value of each subscribed stream is here.
-    pub(crate) fn check_complete(&self, log: &Log, catalog: &Catalog, seed: u64) {
+    /// After everything has come to rest: the newest value of each subscribed stream is here. How many books were right.
+    pub(crate) fn check_complete(&self, truth: &Truth, catalog: &Catalog, seed: u64) -> usize {
         let waits = !self.socket.buffer.is_empty() || !self.received.is_empty();
         assert!(!waits, "seed {seed}, client {:?}: bytes of no whole frame", self.key);
         if self.closed {
-            return;
+            return 0;
         }
+        let mut books = 0;
         for instrument in catalog.iter() {
-            for channel in [Channel::Trades, Channel::Quotes] {
+            for channel in CHANNELS {
                 let key = StreamKey::new(instrument.id, channel);
-                let newest = log.get(&key).map_or(0, |all| all.len() as u64);
-                if self.mode(key).is_some() && newest > 0 {
-                    let last = self.last.get(&key).copied();
-                    assert_eq!(last, Some(newest), "seed {seed}, client {:?}: the end of {key:?}", self.key);
+                let newest = truth.newest.get(&key).copied().unwrap_or(0);
+                if self.mode(key).is_none() || newest == 0 {
+                    continue;
+                }
+                let context = format!("seed {seed}, client {:?}: the end of {key:?}", self.key);
+                assert_eq!(self.last.get(&key).copied(), Some(newest), "{context}");
+                if let (Channel::Book(depth), Some(book)) = (channel, self.books.get(&key).filter(|b| b.is_known())) {
+                    book.check(&truth.books[&instrument.id].0, depth, &context);
+                    books += 1;
                 }
             }
         }
         assert!(self.expected.is_empty(), "seed {seed}, client {:?}: a gap without a value", self.key);
+        books
     }
 }
 

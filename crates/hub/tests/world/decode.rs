@@ -1,7 +1,7 @@
 //! Frames and messages as an outsider reads them: with generic decoders, not with the crate under test.
 
 use hub::StreamKey;
-use market::{Channel, InstrumentId};
+use market::{BarInterval, BookDepth, Channel, InstrumentId};
 use serde_json::Value;
 
 /// A frame of the server.
@@ -36,6 +36,7 @@ pub(crate) enum Message {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Element {
     Value { key: StreamKey, seq: u64, time: u64, price: i64, id: u64 },
+    Book { key: StreamKey, seq: u64, whole: bool, sides: [Vec<(i64, u64)>; 2], checksum: u32 },
     Gap { key: StreamKey, from: u64, to: u64 },
 }
 
@@ -68,6 +69,20 @@ fn packed_element(fields: &[rmpv::Value]) -> Element {
     match number(0) {
         1 => value(Channel::Trades, 4, Some(7)),
         2 => value(Channel::Quotes, 4, None),
+        3 => value(bars(number(4)), 5, None),
+        kind @ (4 | 5) => {
+            let side = |index: usize| {
+                let levels = fields[index].as_array().unwrap().iter().map(|level| level.as_array().unwrap());
+                levels.map(|level| (level[0].as_i64().unwrap(), level[1].as_u64().unwrap())).collect()
+            };
+            Element::Book {
+                key: StreamKey::new(instrument, book(number(4))),
+                seq: number(2),
+                whole: kind == 4,
+                sides: [side(5), side(6)],
+                checksum: number(7) as u32,
+            }
+        }
         6 => value(Channel::Ticker, 4, None),
         8 => {
             let channel: Channel = fields[4].as_str().unwrap().parse().unwrap();
@@ -95,6 +110,21 @@ fn json_element(element: &Value) -> Element {
         "trade" => value(Channel::Trades, price("price"), element["trade_id"].as_u64().unwrap()),
         "quote" => value(Channel::Quotes, price("bid"), 0),
         "ticker" => value(Channel::Ticker, price("last"), 0),
+        "bar" => value(bars(element["interval_s"].as_u64().unwrap()), price("open"), 0),
+        kind @ ("book_snapshot" | "book_delta") => {
+            let side = |name: &str| {
+                let decimal = |text: &Value, exponent| market::parse_decimal(text.as_str().unwrap(), exponent).unwrap();
+                let levels = element[name].as_array().unwrap().iter();
+                levels.map(|level| (decimal(&level[0], -2), decimal(&level[1], -3) as u64)).collect()
+            };
+            Element::Book {
+                key: super::channel_key(symbol, book(element["depth"].as_u64().unwrap())),
+                seq,
+                whole: kind == "book_snapshot",
+                sides: [side("bids"), side("asks")],
+                checksum: element["checksum"].as_u64().unwrap() as u32,
+            }
+        }
         "gap" => Element::Gap {
             key: super::channel_key(symbol, text("channel").parse().unwrap()),
             from: element["from_seq"].as_u64().unwrap(),
@@ -102,6 +132,20 @@ fn json_element(element: &Value) -> Element {
         },
         other => panic!("type {other} was not fed"),
     }
+}
+
+fn bars(seconds: u64) -> Channel {
+    let interval = BarInterval::ALL.into_iter().find(|interval| u64::from(interval.seconds()) == seconds);
+    Channel::Bars(interval.unwrap())
+}
+
+fn book(depth: u64) -> Channel {
+    Channel::Book(match depth {
+        10 => BookDepth::Top10,
+        50 => BookDepth::Top50,
+        0 => BookDepth::Full,
+        other => panic!("no channel has depth {other}"),
+    })
 }
 
 fn rmpv_to_json(value: &rmpv::Value) -> Value {

@@ -1,5 +1,6 @@
 //! The simulated world: ticks, queues, sockets, and clients that check what they receive.
 
+mod book;
 mod client;
 mod decode;
 
@@ -12,8 +13,8 @@ use hub::{
     Shard, ShardConfig, StreamKey, Upstream, Written,
 };
 use market::{
-    AssetClass, Channel, Event, Instrument, InstrumentId, Level, Price, Quote, Side, Size, Symbol, Tick, Timestamp,
-    Trade,
+    AssetClass, Book, BookDepth, BookSide, BookUpdate, Channel, Event, Instrument, InstrumentId, Level, Price, Quote,
+    Side, Size, Symbol, Tick, Timestamp, Trade,
 };
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
@@ -28,6 +29,23 @@ pub(crate) const OUTBOX_MAX: u32 = 6_000;
 /// Every value that was ever sequenced, by stream and number.
 pub(crate) type Log = BTreeMap<StreamKey, Vec<(Timestamp, Event)>>;
 
+/// What is true at the end.
+#[derive(Default)]
+pub(crate) struct Truth {
+    /// The last number of each stream
+    pub(crate) newest: BTreeMap<StreamKey, u64>,
+    /// The books, and whether the feed has to send a snapshot next
+    pub(crate) books: BTreeMap<InstrumentId, (Book, NextUpdate)>,
+}
+
+/// What a feed may say next of a book.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NextUpdate {
+    Any,
+    /// It has contradicted itself: nothing before a snapshot means anything.
+    Snapshot,
+}
+
 pub(crate) struct World {
     seed: u64,
     /// For each shard.
@@ -36,6 +54,7 @@ pub(crate) struct World {
     time: Duration,
     sequencer: Sequencer,
     log: Log,
+    truth: Truth,
     next_trade_id: u64,
     lanes: Vec<ShardSide>,
     requests: VecDeque<(usize, Request)>,
@@ -140,6 +159,7 @@ impl World {
             time: Duration::from_secs(1),
             sequencer,
             log: Log::new(),
+            truth: Truth::default(),
             next_trade_id: 1,
             lanes: (0..SHARDS).map(side).collect(),
             requests: VecDeque::new(),
@@ -183,7 +203,8 @@ impl World {
         let count = if self.rng.random_ratio(1, 12) { 200 } else { self.rng.random_range(1..20) };
         let known = self.sequencer.catalog().len() as u32;
         let ticks: Vec<Tick> = (0..count).map(|_| self.random_tick(known)).collect();
-        for tick in &ticks {
+        let of_a_log = |tick: &&Tick| matches!(tick.channel(), Channel::Trades | Channel::Quotes);
+        for tick in ticks.iter().filter(of_a_log) {
             let key = StreamKey::new(tick.instrument, tick.channel());
             self.log.entry(key).or_default().push((tick.time, tick.event.clone()));
         }
@@ -198,7 +219,9 @@ impl World {
         let time = Timestamp(self.now().wall.0 + u64::from(self.rng.next_u32() % 1000));
         let price = Price(self.rng.random_range(9_000..11_000));
         let size = Size(self.rng.random_range(1..100_000));
-        let event = if self.rng.random_bool(0.5) {
+        let event = if instrument.0.is_multiple_of(3) && self.rng.random_bool(0.4) {
+            self.random_book(instrument)
+        } else if self.rng.random_bool(0.5) {
             self.next_trade_id += 1;
             Event::Trade(Trade { price, size, side: Side::Sell, trade_id: self.next_trade_id })
         } else {
@@ -206,6 +229,43 @@ impl World {
             Event::Quote(Quote { bid: Some(Level { price, size }), ask })
         };
         Tick { instrument, time, event }
+    }
+
+    /// A change of a book, or now and then all of it, or nonsense.
+    fn random_book(&mut self, instrument: InstrumentId) -> Event {
+        let rng = &mut self.rng;
+        let (book, next) = self.truth.books.entry(instrument).or_insert((Book::default(), NextUpdate::Snapshot));
+        if *next == NextUpdate::Any && rng.random_ratio(1, 150) {
+            *next = NextUpdate::Snapshot;
+            book.clear();
+            let level = Level { price: Price(1), size: Size(1) };
+            return Event::BookSnapshot(BookUpdate::new(BookDepth::Full, &[level, level], &[], 1));
+        }
+        let whole = *next == NextUpdate::Snapshot || rng.random_ratio(1, 100);
+        if whole {
+            book.clear();
+            *next = NextUpdate::Any;
+        }
+        let mut sides = [Vec::new(), Vec::new()];
+        let count = if whole { rng.random_range(0..120) } else { *[1, 1, 1, 2, 5].choose(rng).unwrap() };
+        for _ in 0..count {
+            let side = *BookSide::ALL.choose(rng).unwrap();
+            let price =
+                Price(if side == BookSide::Bid { rng.random_range(-20..60) } else { rng.random_range(61..140) });
+            let levels: &mut Vec<Level> = &mut sides[side as usize];
+            if levels.iter().any(|level| level.price == price) {
+                continue;
+            }
+            let there = book.levels(side).any(|level| level.price == price);
+            let size = Size(if there && rng.random_bool(0.6) { 0 } else { rng.random_range(1..5_000) });
+            book.set(side, price, size);
+            levels.push(Level { price, size });
+        }
+        let [bids, asks] = &mut sides;
+        bids.sort_by_key(|level| std::cmp::Reverse(level.price));
+        asks.sort_by_key(|level| level.price);
+        let update = BookUpdate::new(BookDepth::Full, bids, asks, book.checksum());
+        if whole { Event::BookSnapshot(update) } else { Event::BookDelta(update) }
     }
 
     fn broadcast(&mut self, message: &Upstream) {
@@ -335,12 +395,21 @@ impl World {
             }
             self.serve();
         }
+        let catalog = self.sequencer.catalog();
+        for instrument in catalog.iter() {
+            for channel in Channel::ALL {
+                let key = StreamKey::new(instrument.id, channel);
+                self.truth.newest.extend(self.sequencer.recent(key, 1).first().map(|newest| (key, newest.seq)));
+            }
+        }
+        let mut books = 0;
         for side in &mut self.lanes {
             assert!(side.queue.is_empty() && self.requests.is_empty(), "seed {}", self.seed);
             for (_, client) in side.io.clients.values() {
-                client.check_complete(&self.log, &self.sequencer.catalog(), self.seed);
+                books += client.check_complete(&self.truth, &catalog, self.seed);
             }
         }
+        assert!(books > 50, "seed {}: hardly any client has kept a book: {books}", self.seed);
     }
 
     pub(crate) fn close_all(&mut self) {
