@@ -20,6 +20,7 @@ import msgpack
 import websockets
 
 RECEIVE_S = 30
+INTERVALS = {1: "1s", 5: "5s", 10: "10s", 60: "1m", 300: "5m", 900: "15m", 3600: "1h", 86400: "1d"}
 SIDES = {0: "unknown", 1: "buy", 2: "sell"}
 RFC3339_NS = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})Z")
 
@@ -52,6 +53,16 @@ class Instrument:
 
     def size(self, integer):
         return None if integer is None else Decimal(integer).scaleb(self.size_exponent)
+
+    def integers(self, *sides):
+        """Levels of decimal strings as MessagePack has them."""
+        return tuple(
+            tuple(
+                (int(decimal(price).scaleb(-self.price_exponent)), int(decimal(size).scaleb(-self.size_exponent)))
+                for price, size in levels
+            )
+            for levels in sides
+        )
 
 
 def parse_time(text):
@@ -168,6 +179,14 @@ class Client:
         elif kind == 2:
             bid, bid_size, ask, ask_size = rest
             name, channel, values = "quote", "quotes", (price(bid), size(bid_size), price(ask), size(ask_size))
+        elif kind == 3:
+            interval_s, *prices, volume, trade_count, closed = rest
+            name, channel = "bar", f"bars.{INTERVALS[interval_s]}"
+            values = (*map(price, prices), size(volume), trade_count, closed)
+        elif kind in (4, 5):
+            depth, bids, asks, checksum = rest
+            name, channel = ("book_snapshot", "book_delta")[kind - 4], f"book.{depth or 'full'}"
+            values = tuple(map(tuple, bids)), tuple(map(tuple, asks)), checksum
         elif kind == 8:
             channel, from_seq, to_seq, reason = rest
             assert seq == to_seq
@@ -189,6 +208,14 @@ class Client:
         elif name == "quote":
             channel = "quotes"
             values = tuple(decimal(element[key]) for key in ("bid", "bid_size", "ask", "ask_size"))
+        elif name == "bar":
+            channel = f"bars.{INTERVALS[element['interval_s']]}"
+            prices = (decimal(element[key]) for key in ("open", "high", "low", "close", "volume"))
+            values = (*prices, element["trade_count"], element["closed"])
+        elif name in ("book_snapshot", "book_delta"):
+            channel = f"book.{element['depth'] or 'full'}"
+            of_symbol = (i for i in self.instruments.values() if i.symbol == element["symbol"])
+            values = (*next(of_symbol).integers(element["bids"], element["asks"]), element["checksum"])
         elif name == "gap":
             channel = element["channel"]
             values = element["from_seq"], element["to_seq"], element["reason"]

@@ -2,6 +2,7 @@
 
 mod stage;
 
+use market::{BookDepth, BookSide, BookUpdate, Event, InstrumentId, Level, Price, Size, Tick};
 use serde_json::json;
 use stage::{Server, config, quote, trade};
 
@@ -79,4 +80,47 @@ fn health_and_metrics_answer() {
     assert!(metrics.head.contains("content-type: text/plain; version=0.0.4"), "{metrics:?}");
     assert!(metrics.body.contains("# HELP tickerplant_connections_accepted_total "), "{metrics:?}");
     assert!(metrics.body.contains("\ntickerplant_sessions 0\n"), "{metrics:?}");
+}
+
+#[test]
+fn bars_books_and_trades_have_a_history_of_their_own() {
+    let server = Server::start(config());
+    let level = |price, size| Level { price: Price(price), size: Size(size) };
+    let mut book = market::Book::new();
+    book.set(BookSide::Bid, Price(100), Size(2));
+    let update = BookUpdate::new(BookDepth::Full, &[level(100, 2)], &[], book.checksum());
+    let time = trade(0, 1).time;
+    let snapshot = Tick { instrument: InstrumentId(0), time, event: Event::BookSnapshot(update) };
+    server.play(vec![snapshot, trade(0, 12_345), trade(0, 12_400), trade(1, 5)]);
+    let trades = loop {
+        // The ticks may not have been taken in yet.
+        let response = server.get("/api/v1/trades?symbol=BBB");
+        assert_eq!(response.status, 200, "{response:?}");
+        if response.json()["data"][0]["price"] == "0.05" {
+            break server.get("/api/v1/trades?symbol=AAA&limit=1").json();
+        }
+    };
+    assert_eq!((&trades["data"][0]["price"], &trades["data"][0]["seq"]), (&json!("124.00"), &json!(2)));
+    let bars = server.get("/api/v1/bars?symbol=AAA&interval=1d").json();
+    let bar = &bars["data"][0];
+    assert_eq!((&bar["open"], &bar["close"], &bar["trade_count"]), (&json!("123.45"), &json!("124.00"), &json!(2)));
+    assert_eq!(bars["data"].as_array().unwrap().len(), 1);
+    let book = server.get("/api/v1/book?symbol=AAA&depth=full").json();
+    assert_eq!(book["data"][0]["bids"][0][0], "1.00");
+    assert_eq!(server.get("/api/v1/book?symbol=BBB").json()["data"], json!([]));
+    let snapshot = server.get("/api/v1/snapshot?symbols=AAA&channels=book.10,bars.1h").json();
+    assert_eq!(snapshot["data"].as_array().unwrap().len(), 2);
+
+    for (path, status, code, says) in [
+        ("/api/v1/bars", 400, "bad_command", "symbol is missing"),
+        ("/api/v1/bars?symbol=NOPE", 404, "unknown_symbol", "NOPE"),
+        ("/api/v1/bars?symbol=AAA&interval=2m", 400, "bad_command", "known are 1s, 5s"),
+        ("/api/v1/book?symbol=AAA&depth=7", 400, "bad_command", "10, 50, full"),
+        ("/api/v1/trades?symbol=AAA&limit=0", 400, "bad_command", "limit"),
+        ("/api/v1/snapshot?symbols=AAA&channels=news", 400, "unknown_channel", "news"),
+    ] {
+        let response = server.get(path);
+        assert_eq!((response.status, &response.json()["code"]), (status, &json!(code)), "{path}");
+        assert!(response.body.contains(says), "{path}: {}", response.body);
+    }
 }

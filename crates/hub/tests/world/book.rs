@@ -55,8 +55,8 @@ impl ClientBook {
     fn checksum(&self) -> u32 {
         let [bids, asks] = &self.sides;
         let levels = asks.iter().take(10).chain(bids.iter().rev().take(10));
-        let text: String = levels.map(|(price, size)| format!("{price}{size}")).collect();
+        let text: Vec<String> = levels.map(|(price, size)| format!("{price}{size}")).collect();
         let step = |crc: u32| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
-        !text.bytes().fold(!0u32, |crc, byte| (0..8).fold(crc ^ u32::from(byte), |crc, _| step(crc)))
+        !text.concat().bytes().fold(!0u32, |crc, byte| (0..8).fold(crc ^ u32::from(byte), |crc, _| step(crc)))
     }
 }
