@@ -489,6 +489,72 @@ mod tests {
         assert!((ticker.turnover - 6.2).abs() < 1e-9);
     }
 
+    fn book(time: u64, event: impl Fn(market::BookUpdate) -> Event, levels: &[(i64, u64)]) -> Tick {
+        let levels: Vec<_> =
+            levels.iter().map(|(price, size)| market::Level { price: Price(*price), size: Size(*size) }).collect();
+        let update = market::BookUpdate::new(market::BookDepth::Full, &levels, &[], 7);
+        Tick { instrument: InstrumentId(0), time: Timestamp(time), event: event(update) }
+    }
+
+    fn key(channel: &str) -> StreamKey {
+        StreamKey::new(InstrumentId(0), channel.parse().unwrap())
+    }
+
+    #[test]
+    fn a_channel_that_nobody_has_wanted_begins_with_its_state() {
+        let mut sequencer = sequencer(1 << 20);
+        sequencer.ingest(&[book(1, Event::BookSnapshot, &[(9, 1), (8, 1)]), trade(0, 2, 100), trade(0, 3, 101)]);
+        for name in ["book.10", "book.full", "bars.1m"] {
+            let seqs = [(key(name), 0)].into_iter().collect();
+            let all = Some(ResumeFrom { epoch: "e".into(), seqs });
+            let reply = reply(sequencer.serve(&ask(vec![key(name)], all)));
+            assert_eq!(reply.recovered, [(key(name), Recovered::Recovered)]);
+            assert_eq!(reply.replay.items(), [crate::Item { key: key(name), seq: 1 }], "0 means from the first");
+        }
+        let later = [book(4, Event::BookDelta, &[(8, 0)]), trade(0, 5, 102), trade(0, 6, 103)];
+        let Some(Upstream::Batch(batch)) = sequencer.ingest(&later) else { panic!("no batch") };
+        let seqs = |name| batch.items().iter().filter(|item| item.key == key(name)).map(|i| i.seq).collect::<Vec<_>>();
+        // Two trades are one change of the bar; nobody has wanted bars of an hour.
+        assert_eq!(
+            [seqs("book.10"), seqs("book.full"), seqs("bars.1m"), seqs("bars.1h")],
+            [vec![2], vec![2], vec![2], vec![]]
+        );
+    }
+
+    #[test]
+    fn a_book_that_contradicts_itself_is_unknown_until_its_next_snapshot() {
+        let mut sequencer = sequencer(1 << 20);
+        sequencer.serve(&ask(vec![key("book.full")], None));
+        let levels = |sequencer: &mut Sequencer| {
+            let state = sequencer.snapshot(&[InstrumentId(0)], [key("book.full").channel()].into_iter().collect());
+            let state = state.into_iter().next().map(|element| (element.seq, element.event));
+            state.map(|(seq, event)| match event {
+                Event::BookSnapshot(update) => (seq, update.len()),
+                other => panic!("not a snapshot: {other:?}"),
+            })
+        };
+        assert_eq!(levels(&mut sequencer), None);
+        sequencer.ingest(&[book(1, Event::BookSnapshot, &[(9, 1), (8, 1)])]);
+        assert_eq!(levels(&mut sequencer), Some((1, 2)));
+        sequencer.ingest(&[book(2, Event::BookSnapshot, &[(8, 1), (9, 1)]), book(3, Event::BookDelta, &[(7, 1)])]);
+        assert_eq!((levels(&mut sequencer), sequencer.stats().books_refused), (Some((2, 0)), 1));
+        sequencer.ingest(&[book(4, Event::BookSnapshot, &[(9, 1)])]);
+        assert_eq!(levels(&mut sequencer), Some((3, 1)));
+    }
+
+    #[test]
+    fn bars_close_when_the_time_is_told() {
+        let mut sequencer = sequencer(1 << 20);
+        sequencer.serve(&ask(vec![key("bars.1s")], None));
+        sequencer.ingest(&[trade(0, 1_500_000_000, 100)]);
+        assert_eq!(sequencer.deadline(), Timestamp(2_000_000_000));
+        assert!(sequencer.advance(Timestamp(1_999_999_999)).is_none());
+        let Some(Upstream::Batch(batch)) = sequencer.advance(Timestamp(2_000_000_000)) else { panic!("no batch") };
+        assert_eq!(batch.items(), [crate::Item { key: key("bars.1s"), seq: 2 }]);
+        let bars = sequencer.bars(InstrumentId(0), BarInterval::S1, 10);
+        assert!(matches!(&bars[..], [SnapshotElement { event: Event::Bar(bar), .. }] if bar.closed));
+    }
+
     #[test]
     fn unknown_instruments_are_counted_not_sequenced() {
         let mut sequencer = sequencer(1 << 20);

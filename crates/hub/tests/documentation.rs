@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use hub::Disconnect;
 use market::{
-    AssetClass, Channel, Event, Instrument, InstrumentId, Level, Price, Quote, Side, Size, StatusCode, Symbol,
-    Timestamp, Trade,
+    AssetClass, Bar, BarInterval, Book, BookDepth, BookSide, BookUpdate, Channel, Event, Instrument, InstrumentId,
+    Level, Price, Quote, Side, Size, StatusCode, Symbol, Timestamp, Trade,
 };
 use serde_json::Value;
 use wire::{
@@ -236,7 +236,8 @@ fn messages() -> Vec<Value> {
         text
     });
     let frames = frames(Dialect::NativeJson, &btc);
-    control.iter().chain(&frames).map(|text| serde_json::from_slice(text).unwrap()).collect()
+    let books_and_bars = books_and_bars(&es);
+    control.iter().chain(&frames).chain(&books_and_bars).map(|text| serde_json::from_slice(text).unwrap()).collect()
 }
 
 /// The data frames of the examples.
@@ -261,6 +262,54 @@ fn frames(dialect: Dialect, instrument: &Instrument) -> [Vec<u8>; 3] {
         }),
         frame(FrameKind::Live, &|out| wire::encode_gap(dialect, instrument, TIME, gap, out)),
     ]
+}
+
+/// A book, a change of it, and a bar, in JSON.
+fn books_and_bars(instrument: &Instrument) -> [Vec<u8>; 3] {
+    let level = |price, size| Level { price: Price(price), size: Size(size) };
+    let mut book = Book::new();
+    let depth = BookDepth::Top10;
+    for (side, price, size) in [(BookSide::Bid, 552_000, 5), (BookSide::Bid, 551_975, 31), (BookSide::Ask, 552_025, 7)]
+    {
+        book.set(side, Price(price), Size(size));
+    }
+    let (bids, asks) = ([level(552_000, 5), level(551_975, 31)], [level(552_025, 7)]);
+    let snapshot = BookUpdate::new(depth, &bids, &asks, book.checksum());
+    book.set(BookSide::Bid, Price(552_000), Size(0));
+    book.set(BookSide::Ask, Price(552_025), Size(9));
+    let delta = BookUpdate::new(depth, &[level(552_000, 0)], &[level(552_025, 9)], book.checksum());
+    let bar = Bar {
+        interval: BarInterval::M1,
+        open: Price(552_000),
+        high: Price(552_050),
+        low: Price(551_950),
+        close: Price(552_025),
+        volume: Size(812),
+        trade_count: 96,
+        closed: true,
+    };
+    let frame = |kind, seq, event: Event| {
+        let mut out = Vec::new();
+        wire::begin_data(Dialect::NativeJson, kind, TIME, 1, &mut out);
+        wire::encode_element(Dialect::NativeJson, instrument, seq, TIME, &event, &mut out);
+        wire::end_data(Dialect::NativeJson, &mut out);
+        out
+    };
+    [
+        frame(FrameKind::Snapshot, 41, Event::BookSnapshot(snapshot)),
+        frame(FrameKind::Live, 42, Event::BookDelta(delta)),
+        frame(FrameKind::Live, 3, Event::Bar(bar)),
+    ]
+}
+
+#[test]
+fn books_and_bars_are_shown() {
+    for frame in books_and_bars(&instrument(8, "ESU4", 0)) {
+        let text = String::from_utf8(frame).unwrap();
+        let value: Value = serde_json::from_str(&text).unwrap();
+        let shown = blocks("json").any(|block| serde_json::from_str::<Value>(block).is_ok_and(|other| other == value));
+        assert!(shown, "docs/protocol.md does not show {text}");
+    }
 }
 
 #[test]
