@@ -128,3 +128,20 @@ async def test_whoever_joins_at_any_moment_has_the_same_book(plant, session, rec
     assert element["seq"] == want["book.full"].seq
     assert element["checksum"] == checksum(truth, -2)
     assert len(element["bids"]) + len(element["asks"]) == len(truth)
+
+
+@pytest.mark.parametrize("mode", [{}, {"mode": "latest", "interval_ms": 50}], ids=["every", "latest"])
+async def test_books_of_a_scripted_market_are_kept_by_clients(plant, session, tmp_path, mode):
+    script = tmp_path / "day.scenario"
+    script.write_text("repeat_seconds = 2\n[[at]]\nseconds = 0\nactivity = 3\n[[at]]\nseconds = 1\nspread = 4\n")
+    server = plant("--sim-script", script, "--sim-symbols", 10, "--sim-rate", 3000)
+    client = await session(server.ws)
+    await client.subscribe(["book.10", "book.full"], ["*"], **mode)
+    await client.until(lambda: len(client.elements) > 3000)
+    books = {}
+    for element in client.elements:
+        assert element.type != "gap"
+        books.setdefault(element.key, Book()).apply(element)  # compares the checksum of each
+    symbols = {symbol for symbol, _ in books}
+    assert len(symbols) == 10
+    assert all(len(books[symbol, "book.10"].sides[side]) <= 10 for symbol in symbols for side in (0, 1))
