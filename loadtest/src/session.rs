@@ -158,14 +158,14 @@ impl Session {
     ///
     /// # Errors
     /// The session is over; `cx.out` may still hold an answer that is to be written.
-    pub(crate) fn feed(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<News, Over> {
+    pub(crate) fn feed(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), Over> {
         cx.tally.bytes += bytes.len() as u64;
         self.checks.news = News::default();
         let Self { index, stage, checks } = self;
         match stage {
             Stage::Open(reader) => checks.read(reader, bytes, cx)?,
             Stage::Upgrading(upgrade) => {
-                let Some(upgraded) = upgrade.feed(bytes)? else { return Ok(checks.news) };
+                let Some(upgraded) = upgrade.feed(bytes)? else { return Ok(()) };
                 if upgraded.negotiated.compression == Compression::Deflate {
                     checks.inflater = Some(Box::new(Inflater::new(upgraded.negotiated.history)));
                 }
@@ -183,7 +183,12 @@ impl Session {
                 *stage = Stage::Open(reader);
             }
         }
-        Ok(checks.news)
+        Ok(())
+    }
+
+    /// What the last bytes have changed, also where they ended the session.
+    pub(crate) fn news(&self) -> News {
+        self.checks.news
     }
 }
 

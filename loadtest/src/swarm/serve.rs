@@ -87,10 +87,10 @@ impl Swarm {
                 out: &mut member.out,
                 now_ns: clock::wall_ns(),
             };
-            match session.feed(&self.buffer[..length], &mut context) {
-                Ok(more) => news.add(more),
-                Err(over) => end = Some(over.to_string()),
+            if let Err(over) = session.feed(&self.buffer[..length], &mut context) {
+                end = Some(over.to_string());
             }
+            news.add(session.news());
             reads += 1;
             // A read that does not fill the buffer has emptied the socket; the next arrival raises a new event.
             if length < self.buffer.len() {
