@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use wire::{Dialect, FrameKind, Mode};
 
+use super::changed::{Changed, MergedBook};
 use super::deflate::follow;
-use super::lane::{Changed, Joiner, LaneId, MergedBook};
+use super::lane::{Joiner, LaneId};
 use super::outbox::Class;
 use super::session::{Membership, Outgoing, Place};
 use super::{Newest, Shard};

@@ -5,60 +5,17 @@
 
 use std::time::Duration;
 
-use market::{BookConflation, Channel, ChannelSet, Event, Timestamp};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use wire::{Dialect, Mode};
 
+use super::changed::Changed;
 use super::deflate::{CompressorId, Compressors};
-use crate::{Compression, DeflateConfig, Item, Run, StreamKey};
+use super::selection::{Change, Pair, Selection, UNREGISTERED};
+use crate::{Compression, DeflateConfig, Run, StreamKey};
 
 /// Names a lane of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct LaneId(u32);
-
-/// What a lane delivers: some streams, and whole channels less some streams.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Selection {
-    /// Sorted by key.
-    pairs: Vec<Pair>,
-    stars: ChannelSet,
-    /// Streams of `stars` that the session has in another mode; sorted.
-    except: Vec<StreamKey>,
-    /// The identity of the above as a set; see [`mix`].
-    hash: u128,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Pair {
-    key: StreamKey,
-    /// Where the lane stands in the index's list of the key.
-    slot: u32,
-}
-
-/// An edit of a [`Selection`].
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Change {
-    // No stream stands in two lists that contradict each other, and each list is sorted; see `tidy`.
-    pub(crate) add: Vec<StreamKey>,
-    pub(crate) remove: Vec<StreamKey>,
-    pub(crate) add_stars: ChannelSet,
-    pub(crate) remove_stars: ChannelSet,
-    pub(crate) add_except: Vec<StreamKey>,
-    pub(crate) remove_except: Vec<StreamKey>,
-}
-
-impl Change {
-    /// Sorts the lists, and leaves out what is both taken and given: what is given stays.
-    pub(crate) fn tidy(&mut self) {
-        for list in [&mut self.add, &mut self.remove, &mut self.add_except, &mut self.remove_except] {
-            list.sort_unstable();
-            list.dedup();
-        }
-        self.remove.retain(|key| self.add.binary_search(key).is_err());
-        self.remove_except.retain(|key| self.add_except.binary_search(key).is_err());
-        self.remove_stars = ChannelSet::from_bits(self.remove_stars.bits() & !self.add_stars.bits());
-    }
-}
 
 /// A session that takes part in a lane from a point within what has not been flushed yet.
 #[derive(Debug, Clone, Copy)]
@@ -96,165 +53,6 @@ pub(crate) struct Lane {
     pub(crate) compressor: Option<CompressorId>,
     /// A lane that was refused a compressor asks again only then.
     pub(crate) retry_at: Duration,
-}
-
-/// What has changed since the last flush: a set of streams that remembers the order, and the changes of books, merged.
-#[derive(Debug, Default)]
-pub(crate) struct Changed {
-    order: Vec<StreamKey>,
-    set: FxHashSet<StreamKey>,
-    books: FxHashMap<StreamKey, MergedBook>,
-}
-
-/// The changes of a book stream. The newest element alone would not do: it says what changed last, not what there is.
-///
-/// Whoever has some of these changes already may take them all: a level is set to what it is at the end, and one that is
-/// deleted twice is ignored the second time.
-#[derive(Debug, Clone)]
-pub(crate) struct MergedBook {
-    pub(crate) seq: u64,
-    pub(crate) position: u64,
-    pub(crate) time: Timestamp,
-    pub(crate) events: BookConflation,
-}
-
-impl Changed {
-    pub(crate) fn insert(&mut self, key: StreamKey) {
-        if self.set.insert(key) {
-            self.order.push(key);
-        }
-    }
-
-    /// Adds an event of a book, which came at that position of the shard.
-    pub(crate) fn merge(&mut self, Item { key, seq }: Item, time: Timestamp, event: &Event, position: u64) {
-        self.insert(key);
-        let merged = || MergedBook { seq, position, time, events: BookConflation::new() };
-        let book = self.books.entry(key).or_insert_with(merged);
-        (book.seq, book.position, book.time) = (seq, position, time);
-        book.events.push(event);
-    }
-
-    pub(crate) fn book(&self, key: StreamKey) -> Option<&MergedBook> {
-        self.books.get(&key)
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.order.is_empty()
-    }
-
-    pub(crate) fn order(&self) -> &[StreamKey] {
-        &self.order
-    }
-}
-
-impl Selection {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.pairs.is_empty() && self.stars.is_empty()
-    }
-
-    pub(crate) fn stars(&self) -> ChannelSet {
-        self.stars
-    }
-
-    pub(crate) fn has_pair(&self, key: StreamKey) -> bool {
-        self.pairs.binary_search_by_key(&key, |pair| pair.key).is_ok()
-    }
-
-    pub(crate) fn keys(&self) -> impl ExactSizeIterator<Item = StreamKey> + '_ {
-        self.pairs.iter().map(|pair| pair.key)
-    }
-
-    pub(crate) fn excepts(&self, key: StreamKey) -> bool {
-        self.except.binary_search(&key).is_ok()
-    }
-
-    pub(crate) fn except(&self) -> &[StreamKey] {
-        &self.except
-    }
-
-    /// Whether the lane delivers that stream.
-    pub(crate) fn covers(&self, key: StreamKey) -> bool {
-        self.has_pair(key) || (self.stars.contains(key.channel()) && !self.excepts(key))
-    }
-
-    /// Takes everything of the batch as it lies.
-    pub(crate) fn takes_all_of(&self, channels: ChannelSet) -> bool {
-        self.stars.covers(channels) && self.except.is_empty()
-    }
-
-    /// How many subscriptions it counts as: a star counts as one.
-    pub(crate) fn count(&self) -> usize {
-        self.pairs.len() + self.stars.iter().count()
-    }
-
-    /// [`Selection::count`] after an edit.
-    pub(crate) fn count_after(&self, change: &Change) -> usize {
-        let added = change.add.iter().filter(|key| !self.has_pair(**key)).count();
-        let removed = change.remove.iter().filter(|key| self.has_pair(**key)).count();
-        self.pairs.len() + added - removed + self.stars_after(change).iter().count()
-    }
-
-    fn stars_after(&self, change: &Change) -> ChannelSet {
-        let kept = ChannelSet::from_bits(self.stars.bits() & !change.remove_stars.bits());
-        kept.union(change.add_stars)
-    }
-
-    /// Whether an edit changes nothing.
-    pub(crate) fn is_unchanged_by(&self, change: &Change) -> bool {
-        change.add.iter().all(|key| self.has_pair(*key))
-            && !change.remove.iter().any(|key| self.has_pair(*key))
-            && self.stars_after(change) == self.stars
-            && change.add_except.iter().all(|key| self.excepts(*key))
-            && !change.remove_except.iter().any(|key| self.excepts(*key))
-    }
-
-    /// The hash after an edit, at the cost of what the edit names.
-    fn hash_after(&self, change: &Change) -> u128 {
-        let mut hash = self.hash;
-        let added = change.add.iter().filter(|key| !self.has_pair(**key));
-        let removed = change.remove.iter().filter(|key| self.has_pair(**key));
-        for key in added.chain(removed) {
-            hash ^= mix(Part::Pair(*key));
-        }
-        for channel in ChannelSet::from_bits(self.stars.bits() ^ self.stars_after(change).bits()).iter() {
-            hash ^= mix(Part::Star(channel));
-        }
-        let added = change.add_except.iter().filter(|key| !self.excepts(**key));
-        let removed = change.remove_except.iter().filter(|key| self.excepts(**key));
-        for key in added.chain(removed) {
-            hash ^= mix(Part::Except(*key));
-        }
-        hash
-    }
-
-    fn rehash(&mut self, part: Part) {
-        self.hash ^= mix(part);
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Part {
-    Pair(StreamKey),
-    Star(Channel),
-    Except(StreamKey),
-}
-
-/// Two independent 64-bit mixes (splitmix64's finaliser) of a part of a selection. The hash of a selection is the XOR of
-/// its parts, so an edit costs what the edit names. With 128 bits, a million different selections of a process collide
-/// with a probability of 1e-27; parts are small numbers of ours, not bytes that a client chooses.
-fn mix(part: Part) -> u128 {
-    let value = match part {
-        Part::Pair(key) => u64::from(key.bits()),
-        Part::Star(channel) => 1 << 32 | channel.index() as u64,
-        Part::Except(key) => 2 << 32 | u64::from(key.bits()),
-    };
-    let half = |seed: u64| {
-        let mut x = value.wrapping_add(seed);
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    };
-    u128::from(half(0x9e37_79b9_7f4a_7c15)) << 64 | u128::from(half(0xd1b5_4a32_d192_ed03))
 }
 
 /// All lanes of a shard, and who wants what.
@@ -396,7 +194,7 @@ impl Lanes {
         for pair in &mut lane.selection.pairs {
             pair.slot = register(&mut self.interest, pair.key, id);
         }
-        if !lane.selection.stars.is_empty() {
+        if !lane.selection.stars().is_empty() {
             self.starred.push(id);
         }
         self.slots[id.0 as usize] = Some(lane);
@@ -416,7 +214,7 @@ impl Lanes {
     pub(crate) fn edit(&mut self, id: LaneId, change: &Change) {
         let Some(mut lane) = self.slots[id.0 as usize].take() else { return };
         self.by_identity.remove(&identity(&lane));
-        let had_stars = !lane.selection.stars.is_empty();
+        let had_stars = !lane.selection.stars().is_empty();
         for &key in &change.remove {
             if let Ok(at) = lane.selection.pairs.binary_search_by_key(&key, |pair| pair.key) {
                 self.unregister(lane.selection.pairs[at]);
@@ -426,7 +224,7 @@ impl Lanes {
         for pair in lane.selection.pairs.iter_mut().filter(|pair| pair.slot == UNREGISTERED) {
             pair.slot = register(&mut self.interest, pair.key, id);
         }
-        match (had_stars, !lane.selection.stars.is_empty()) {
+        match (had_stars, !lane.selection.stars().is_empty()) {
             (false, true) => self.starred.push(id),
             (true, false) => self.starred.retain(|lane| *lane != id),
             _ => {}
@@ -446,7 +244,7 @@ impl Lanes {
         for pair in &lane.selection.pairs {
             self.unregister(*pair);
         }
-        if !lane.selection.stars.is_empty() {
+        if !lane.selection.stars().is_empty() {
             self.starred.retain(|other| *other != id);
         }
         self.recycle(lane.pending);
@@ -473,9 +271,6 @@ impl Lanes {
         }
     }
 }
-
-/// A pair that stands in no list yet.
-const UNREGISTERED: u32 = u32::MAX;
 
 fn register(interest: &mut Vec<Vec<LaneId>>, key: StreamKey, id: LaneId) -> u32 {
     if key.index() >= interest.len() {
@@ -504,52 +299,10 @@ impl Lane {
     }
 }
 
-impl Selection {
-    /// Applies an edit; what is there already or is not there is left as it is.
-    pub(crate) fn apply(&mut self, change: &Change) {
-        for &key in &change.remove {
-            if let Ok(at) = self.pairs.binary_search_by_key(&key, |pair| pair.key) {
-                self.pairs.remove(at);
-                self.rehash(Part::Pair(key));
-            }
-        }
-        let before = self.pairs.len();
-        for &key in &change.add {
-            if self.pairs[..before].binary_search_by_key(&key, |pair| pair.key).is_err() {
-                self.pairs.push(Pair { key, slot: UNREGISTERED });
-                self.rehash(Part::Pair(key));
-            }
-        }
-        self.pairs.sort_unstable_by_key(|pair| pair.key);
-        for channel in change.remove_stars.iter().filter(|channel| self.stars.contains(*channel)).collect::<Vec<_>>() {
-            self.stars.remove(channel);
-            self.rehash(Part::Star(channel));
-        }
-        for channel in change.add_stars.iter() {
-            if !self.stars.contains(channel) {
-                self.stars.insert(channel);
-                self.rehash(Part::Star(channel));
-            }
-        }
-        for &key in &change.remove_except {
-            if let Ok(at) = self.except.binary_search(&key) {
-                self.except.remove(at);
-                self.rehash(Part::Except(key));
-            }
-        }
-        for &key in &change.add_except {
-            if let Err(at) = self.except.binary_search(&key) {
-                self.except.insert(at, key);
-                self.rehash(Part::Except(key));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use market::InstrumentId;
+    use market::{Channel, InstrumentId};
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 

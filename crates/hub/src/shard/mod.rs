@@ -5,6 +5,7 @@
 //!
 //! What is *not* here: threads, sockets and clocks; see [`crate::Io`] and [`crate::Now`].
 
+mod changed;
 mod command;
 mod deflate;
 mod flush;
@@ -12,6 +13,7 @@ mod frames;
 mod lane;
 mod life;
 mod outbox;
+mod selection;
 mod session;
 mod stall;
 mod subscribe;

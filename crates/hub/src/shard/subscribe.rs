@@ -11,8 +11,9 @@ use wire::{CommandId, ErrorCode, FrameKind, Mode, Recovered, ServerMessage, Subs
 
 use super::Shard;
 use super::command::{Operation, Subscription, Targets, Verb};
-use super::lane::{Change, LaneId, Selection};
+use super::lane::LaneId;
 use super::outbox::Class;
+use super::selection::{Change, Selection};
 use super::session::State;
 use crate::{Elements, Io, Now, Reply, SessionKey, StreamKey};
 
