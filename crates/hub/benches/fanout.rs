@@ -53,6 +53,22 @@ fn main() {
         println!("  {symbols:>7} {:>17.1} {:>13.0}", median(delivery), median(tick));
     }
 
+    println!("dashboards in mode latest, each with 20 of 1,000 symbols of its own, 1,000 ticks per interval");
+    println!("  clients   ns per delivery");
+    for clients in [100, 1_000, 10_000] {
+        let mut plant = Plant::new(1_000);
+        for _ in 0..clients {
+            let key = plant.open();
+            let wanted = plant.some_symbols(20);
+            plant.subscribe_latest(key, &wanted);
+        }
+        let run = |_| {
+            let (took, deliveries) = plant.conflate(1_000, (20_000 / clients).clamp(4, 50));
+            took.as_nanos() as f64 / deliveries
+        };
+        println!("  {clients:>7} {:>17.1}", median((0..RUNS).map(run).collect()));
+    }
+
     println!("so many sessions, each with 20 of 10,000 symbols: what one more change costs, in ns");
     println!("  sessions   subscribe 20   one more symbol   one less   leave   a tick that nobody wants");
     for sessions in [100, 1_000, 10_000, 100_000] {

@@ -34,6 +34,15 @@ fn main() {
             }
             plant.fan_out(100, batches).1
         }
+        // A flush of a dashboard that shares nothing with others: 20 symbols in mode latest.
+        "conflation" => {
+            for _ in 0..1_000 {
+                let key = plant.open();
+                let symbols = plant.some_symbols(20);
+                plant.subscribe_latest(key, &symbols);
+            }
+            plant.conflate(1_000, batches).1
+        }
         // From a tick to an element in a batch, with a session that wants nothing of it.
         "tick" => {
             let key = plant.open();
@@ -51,7 +60,7 @@ fn main() {
             f64::from(batches)
         }
         other => {
-            eprintln!("no case {other}: frame, delivery, tick, subscription");
+            eprintln!("no case {other}: frame, delivery, conflation, tick, subscription");
             std::process::exit(2);
         }
     };

@@ -99,6 +99,11 @@ impl Plant {
         );
     }
 
+    pub(crate) fn subscribe_latest(&mut self, key: SessionKey, symbols: &[String]) {
+        let symbols = symbols.join("\",\"");
+        self.command(key, &format!(r#"{{"op":"subscribe","channels":["trades","quotes"],"symbols":["{symbols}"],"snapshot":false,"mode":"latest","interval_ms":100}}"#));
+    }
+
     pub(crate) fn some_symbols(&mut self, count: u32) -> Vec<String> {
         (0..count).map(|_| format!("S{}", self.random(self.symbols))).collect()
     }
@@ -120,6 +125,24 @@ impl Plant {
             self.shard.flush(now, &mut self.sink);
         }
         (begin.elapsed(), (self.shard.stats().deliveries - before) as f64)
+    }
+
+    /// Takes batches in and lets the interval of mode `latest` pass after each; how long all took, and how many elements
+    /// were delivered.
+    pub(crate) fn conflate(&mut self, ticks: u32, batches: u32) -> (Duration, f64) {
+        let before = self.shard.stats().deliveries;
+        let mut took = Duration::ZERO;
+        for _ in 0..batches {
+            let upstream = self.batch(ticks);
+            let now = self.now();
+            self.time += Duration::from_millis(100);
+            let later = self.now();
+            let begin = Instant::now();
+            self.shard.upstream(now, upstream, &mut self.sink);
+            self.shard.advance(later, &mut self.sink);
+            took += begin.elapsed();
+        }
+        (took, (self.shard.stats().deliveries - before) as f64)
     }
 }
 
