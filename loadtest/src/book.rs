@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use market::Channel;
 use rustc_hash::FxHashMap;
 
-use crate::data::{Cursor, DataError};
 use crate::sequence::Findings;
+use wire::decode::{Cursor, DataError};
 
 /// How many levels of each side the checksum covers.
 const CHECKED_LEVELS: usize = 10;

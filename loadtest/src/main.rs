@@ -10,7 +10,6 @@ mod ceiling;
 mod clock;
 mod compare;
 mod crew;
-mod data;
 mod exit;
 mod frames;
 mod html;

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
-use crate::data;
+use wire::decode;
 
 /// How far into a message a key is looked for. Beyond it a message is not worth the search.
 pub(crate) const SEARCH_BYTES: usize = 4096;
@@ -113,7 +113,7 @@ impl RawPlan {
     pub(crate) fn elements(&self, message: &[u8]) -> u64 {
         match self.count_by {
             CountBy::Message => 1,
-            CountBy::MessagePackArray => data::array_length(message).map_or(1, u64::from),
+            CountBy::MessagePackArray => decode::array_length(message).map_or(1, u64::from),
             CountBy::Line => {
                 let lines = memchr::memchr_iter(b'\n', message).count() as u64;
                 lines + u64::from(!message.ends_with(b"\n"))
@@ -136,9 +136,9 @@ impl RawPlan {
             TimePlace::JsonKey(key) => json_time(message, key, unit),
             TimePlace::MessagePackKey(key) => {
                 let at = packed_key(message, key)?;
-                scaled(data::unsigned_at(message, at)?, unit)
+                scaled(decode::unsigned_at(message, at)?, unit)
             }
-            TimePlace::MessagePackIndex(index) => scaled(data::unsigned_of_array(message, *index)?, unit),
+            TimePlace::MessagePackIndex(index) => scaled(decode::unsigned_of_array(message, *index)?, unit),
         }
     }
 }

@@ -7,7 +7,8 @@
 
 use market::{Channel, ChannelSet};
 
-use crate::data::{Element, Kind, What};
+use wire::FrameKind as Kind;
+use wire::decode::{ElementHead as Element, What};
 
 /// The most (instrument, channel) numbers that one session keeps, 8 bytes each: 10,000 instruments x 15 channels is
 /// 150,000. An instrument id beyond it is counted as a violation instead of allocating for it.

@@ -8,7 +8,6 @@
 use rustc_hash::FxHashMap;
 
 use crate::book::{Books, Change};
-use crate::data::{self, DataError, Kind, What};
 use crate::frames::{Compression, Data, DataKind, FrameError, FrameReader, Incoming};
 use crate::inflate::{InflateError, Inflater};
 use crate::plan::{Language, Plan, Role, Scrutiny};
@@ -16,6 +15,8 @@ use crate::sequence::Sequences;
 use crate::tally::Tally;
 use crate::text::{self, Control, Subscribed, TextError};
 use crate::upgrade::{Entropy, Upgrade, UpgradeError, masked_frame};
+use wire::FrameKind as Kind;
+use wire::decode::{self, DataError, What};
 
 /// How much of a message a session sees that only counts: a data message's head and first element, and control messages
 /// whole, except long `subscribed` and `instruments`, of which the type is enough.
@@ -298,18 +299,18 @@ impl Checks {
     }
 
     fn packed(&mut self, message: &[u8], cx: &mut Context<'_>) -> Result<u64, Over> {
-        let (head, cursor) = data::begin(message)?;
+        let (head, cursor) = decode::begin(message)?;
         cx.tally.data_messages += 1;
         if head.kind == Kind::Live && self.role == Role::Reader && cx.sampler.draw() {
             cx.tally.latency_sent.record(cx.now_ns, head.sent_at);
-            if let Some(time) = data::oldest_time(cursor)? {
+            if let Some(time) = decode::oldest_time(cursor)? {
                 cx.tally.latency_time.record(cx.now_ns, time);
             }
         }
         let mut values = 0;
         match &mut self.sequences {
             None => values = u64::from(head.elements),
-            Some(sequences) => data::elements(cursor, head.elements, |element, body| {
+            Some(sequences) => decode::elements(cursor, head.elements, |element, body| {
                 let findings = &mut cx.tally.findings;
                 let missing = findings.missing;
                 sequences.take(head.kind, element, findings);
@@ -373,7 +374,7 @@ impl Checks {
             Ok(control) => control,
             // A long message of which only the head was kept: its type says enough.
             Err(_) if message.len() >= HEAD_BYTES => {
-                Control { r#type: data::type_of_map(message).unwrap_or_default().to_owned(), ..Control::default() }
+                Control { r#type: decode::type_of_map(message).unwrap_or_default().to_owned(), ..Control::default() }
             }
             Err(error) => return Err(broken(error)),
         };

@@ -8,7 +8,8 @@ use market::{BarInterval, BookDepth, Channel, Timestamp};
 use memchr::memmem;
 use serde::Deserialize;
 
-use crate::data::{Element, Kind, What};
+use wire::FrameKind as Kind;
+use wire::decode::{ElementHead as Element, What};
 
 /// The message is not what the protocol says.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +57,7 @@ pub(crate) fn sent_at(message: &[u8]) -> Option<u64> {
     time_at(message, DATA_BEGIN.len())
 }
 
-/// The time of the first element; as `data::oldest_time`.
+/// The time of the first element; as `decode::oldest_time`.
 pub(crate) fn oldest_time(message: &[u8]) -> Option<u64> {
     let first = memmem::find(message, ELEMENT_MARK)? + ELEMENT_MARK.len();
     let element = &message[first..];

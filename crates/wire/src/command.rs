@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use market::{Channel, ChannelSet};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Encoding;
 use crate::unpack::read_message_pack;
@@ -22,7 +22,7 @@ pub const INTERVAL_MS_DEFAULT: u32 = 100;
 const QUOTED_MAX: usize = 64;
 
 /// The client's own mark on a command, echoed in the answer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum CommandId {
     /// An integer that fits into `i64`
@@ -199,6 +199,29 @@ impl ErrorCode {
             Self::MessageTooBig => "message_too_big",
             Self::Internal => "internal",
         }
+    }
+
+    /// The code of a name on the wire.
+    pub fn from_name(name: &str) -> Option<Self> {
+        const ALL: [ErrorCode; 13] = {
+            use ErrorCode as E;
+            [
+                E::NotSubscribed,
+                E::BadCommand,
+                E::UnknownOp,
+                E::UnknownChannel,
+                E::UnknownSymbol,
+                E::TooManySubscriptions,
+                E::RateLimited,
+                E::AuthRequired,
+                E::AuthFailed,
+                E::AuthTimeout,
+                E::NotEntitled,
+                E::MessageTooBig,
+                E::Internal,
+            ]
+        };
+        ALL.into_iter().find(|code| code.name() == name)
     }
 }
 

@@ -35,6 +35,11 @@ impl GapReason {
             Self::Source => "source",
         }
     }
+
+    /// The reason of a name on the wire.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Conflated, Self::Slow, Self::Evicted, Self::Source].into_iter().find(|reason| reason.name() == name)
+    }
 }
 
 /// A declared loss: the elements `from_seq` to `to_seq`, both included, of a channel.

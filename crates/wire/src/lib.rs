@@ -7,8 +7,10 @@
 //! What is *not* here: WebSocket frames (`websocket`), who gets which element and when (`hub`), and the meaning of
 //! symbols, which are passed on as the client wrote them.
 
+mod ask;
 mod command;
 mod decimal;
+pub mod decode;
 mod dialect;
 mod element;
 mod json;
@@ -18,6 +20,7 @@ mod pack;
 mod unpack;
 mod value;
 
+pub use ask::encode_command;
 pub use command::{
     Command, CommandError, CommandId, Envelope, ErrorCode, INTERVAL_MS_DEFAULT, Mode, Since, SlowPolicy, Subscribe,
     Symbols, parse_command,

@@ -3,10 +3,11 @@
 //! **Invariant:** the defaults are those of the protocol; 0 switches a limit off.
 //! What is *not* here: limits that apply before a session exists (connections, hand-shake), which are the gateway's.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a session may do; 0 = no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// The largest message a client may send, in bytes.
     pub message_bytes_max: u32,

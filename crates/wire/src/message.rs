@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use market::{Channel, ChannelSet, Instrument, Timestamp};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{CommandError, CommandId, Dialect, Limits, Mode, decimal};
 
@@ -113,7 +113,7 @@ pub struct SubscriptionInfo<'a> {
 }
 
 /// How a sequence goes on that a client wanted to resume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Recovered {
     /// Everything since then follows
@@ -140,6 +140,21 @@ pub enum NoticeCode {
     FeedFailed,
     /// The client's token will soon be worthless
     TokenExpires,
+}
+
+impl NoticeCode {
+    /// The code of a name on the wire.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "draining" => Self::Draining,
+            "slow" => Self::Slow,
+            "rate_limited" => Self::RateLimited,
+            "feed_ended" => Self::FeedEnded,
+            "feed_failed" => Self::FeedFailed,
+            "token_expires" => Self::TokenExpires,
+            _ => return None,
+        })
+    }
 }
 
 /// Appends a control message.
