@@ -1,10 +1,13 @@
 //! How many ticks one core makes.
 //!
-//! **Invariant:** it counts the CPU time of this thread, not the time of day, so that a busy machine does not make the
-//! simulator look slow. Where the system does not tell (anywhere but Linux) it is the time of day after all.
+//! **Invariant:** it counts the CPU time of this thread, see `cpu_clock`.
 
-use std::time::{Duration, Instant};
+#[path = "../../crates/market/benches/cpu_clock/mod.rs"]
+mod cpu_clock;
 
+use std::time::Duration;
+
+use cpu_clock::CpuClock;
 use simulator::{Config, Scenario, Simulator};
 
 const TICKS: u64 = 5_000_000;
@@ -33,28 +36,4 @@ fn measure(config: Config) -> Duration {
         made += std::hint::black_box(&ticks).len() as u64;
     }
     clock.elapsed()
-}
-
-struct CpuClock {
-    cpu: Option<Duration>,
-    day: Instant,
-}
-
-impl CpuClock {
-    fn start() -> Self {
-        Self { cpu: cpu_time(), day: Instant::now() }
-    }
-
-    fn elapsed(&self) -> Duration {
-        match (self.cpu, cpu_time()) {
-            (Some(start), Some(end)) => end.saturating_sub(start),
-            _ => self.day.elapsed(),
-        }
-    }
-}
-
-/// The first field of `schedstat` is the time on a CPU in nanoseconds.
-fn cpu_time() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }

@@ -1,12 +1,13 @@
 //! What order books, bars and statistics cost on one core, and what a book of two `BTreeMap`s would.
 //!
-//! **Invariant:** both kinds of books get the very same changes and must come to the same best prices. It counts the CPU
-//! time of this thread where the system tells it, so that a busy machine does not make things look slow.
+//! **Invariant:** both kinds of books get the very same changes and must come to the same best prices.
+
+mod cpu_clock;
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::time::{Duration, Instant};
 
+use cpu_clock::CpuClock;
 use market::{
     AssetClass, Bars, Book, BookSide, BookSource, BookViews, Crossing, Instrument, InstrumentId, Level, OrderBook,
     Price, RollingWindow, Side, Size, Statistics, Symbol, Timestamp, Trade,
@@ -277,8 +278,10 @@ fn trades() {
             (random.below(INSTRUMENTS.into()) as usize, Timestamp(start + n * 50_000), trade)
         })
         .collect();
-    for (burst, name) in [(1, "each trade by itself"), (64, "handed over after every 64 trades")] {
-        let mut bars = Bars::new(500);
+    for (burst, name) in
+        [(1, "each trade by itself"), (64, "handed over after every 64 trades"), (20_000, "handed over every second")]
+    {
+        let mut bars = Bars::new(250);
         let mut made = 0u64;
         measure(&format!("bars of 8 intervals, {name}"), trades.len(), || {
             for burst in trades.chunks(burst) {
@@ -289,7 +292,11 @@ fn trades() {
                 bars.changes(|tick| made += u64::from(black_box(tick).time.0 > 0));
             }
         });
-        println!("  {:.1} elements of bars a trade", made as f64 / trades.len() as f64);
+        let each = bars.bytes() as f64 / f64::from(INSTRUMENTS) / 1000.0;
+        println!(
+            "  {:.1} elements of bars a trade; {each:.1} kB an instrument in the end",
+            made as f64 / trades.len() as f64
+        );
     }
     let mut statistics = Statistics::new(RollingWindow::default());
     measure("statistics of 24 hours", trades.len(), || {
@@ -314,28 +321,4 @@ fn measure(name: &str, count: usize, work: impl FnOnce()) {
     work();
     let seconds = clock.elapsed().as_secs_f64();
     println!("{name:<64} {:>14.0} {:>9.1}", count as f64 / seconds, seconds * 1e9 / count as f64);
-}
-
-struct CpuClock {
-    cpu: Option<Duration>,
-    day: Instant,
-}
-
-impl CpuClock {
-    fn start() -> Self {
-        Self { cpu: cpu_time(), day: Instant::now() }
-    }
-
-    fn elapsed(&self) -> Duration {
-        match (self.cpu, cpu_time()) {
-            (Some(start), Some(end)) => end.saturating_sub(start),
-            _ => self.day.elapsed(),
-        }
-    }
-}
-
-/// The first field of `schedstat` is the time on a CPU in nanoseconds.
-fn cpu_time() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }

@@ -7,151 +7,203 @@
 //! Intervals are aligned to the Unix epoch, so days are UTC days. An interval without trades has no bar. A trade that
 //! comes after its bar has closed amends that bar, or makes one, as long as the history reaches back so far.
 //!
-//! The cost of a trade is eight updates in place. What changed is gathered and handed over by [`Bars::changes`] once,
-//! so the caller decides whether a burst of trades makes one element of a bar or many.
+//! Each interval is made of whole ones of the next shorter. So a trade changes the newest bar of a second and nothing
+//! else; of the longer intervals there is kept what their newest bars have from *before* the newest bar of the next shorter
+//! one, and the bars themselves are put together when they are asked for. Everything is an integer, so that is exact. What
+//! changed is handed over by [`Bars::changes`] once, so the caller decides whether a burst of trades makes one element of
+//! a bar or many.
 
 use std::collections::VecDeque;
 
-use crate::{Bar, BarInterval, Event, InstrumentId, Size, Tick, Timestamp, Trade};
+use crate::{Bar, BarInterval, Event, InstrumentId, Price, Tick, Timestamp, Trade};
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 const INTERVALS: usize = BarInterval::ALL.len();
 
-/// The bars of one instrument, of one interval.
-#[derive(Debug, Clone, Default)]
-struct Series {
-    /// Oldest first, by their opening times
-    bars: VecDeque<Kept>,
-}
+/// Each interval holds a whole number of the one before it, and the first is the shortest.
+const _: () = {
+    let mut at = 1;
+    while at < INTERVALS {
+        assert!(length(BarInterval::ALL[at]).is_multiple_of(length(BarInterval::ALL[at - 1])));
+        at += 1;
+    }
+};
 
-#[derive(Debug, Clone, Copy)]
-struct Kept {
-    opens: Timestamp,
+/// Changed bars of the past are not looked through for repeats below this number.
+const COMPACT_MIN: usize = 1024;
+
+/// What some trades make of an interval; nothing when there are none. One cache line.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shape {
     /// The times of the first and the last trade, which decide about opening and closing price
     first: Timestamp,
     last: Timestamp,
-    bar: Bar,
-    /// Whether it stands in the list of what has changed
-    listed: bool,
+    open: Price,
+    high: Price,
+    low: Price,
+    close: Price,
+    volume: u64,
+    trade_count: u64,
 }
 
-/// What became of a trade in a series.
-enum Placed {
-    /// The bar that opens then was changed
-    In(Timestamp, Listing),
-    /// It is older than the history
-    TooOld,
-}
-
-#[derive(PartialEq, Eq)]
-enum Listing {
-    ToDo,
-    Done,
-}
-
-impl Kept {
-    fn new(interval: BarInterval, opens: Timestamp, time: Timestamp, trade: &Trade) -> Self {
-        let (price, volume) = (trade.price, Size(0));
-        let bar =
-            Bar { interval, open: price, high: price, low: price, close: price, volume, trade_count: 0, closed: false };
-        Self { opens, first: time, last: time, bar, listed: false }
-    }
-
+impl Shape {
     fn add(&mut self, time: Timestamp, trade: &Trade) {
+        let Trade { price, size, .. } = *trade;
+        if self.trade_count == 0 {
+            *self = Self { first: time, last: time, open: price, high: price, low: price, close: price, ..*self };
+        }
         if time < self.first {
             self.first = time;
-            self.bar.open = trade.price;
+            self.open = price;
         }
         if time >= self.last {
             self.last = time;
-            self.bar.close = trade.price;
+            self.close = price;
         }
-        self.bar.high = self.bar.high.max(trade.price);
-        self.bar.low = self.bar.low.min(trade.price);
+        self.high = self.high.max(price);
+        self.low = self.low.min(price);
         // More than 64 bits of volume no venue has; a broken feed must not stop the others.
-        self.bar.volume.0 = self.bar.volume.0.saturating_add(trade.size.0);
-        self.bar.trade_count += 1;
+        self.volume = self.volume.saturating_add(size.0);
+        self.trade_count += 1;
     }
 
-    fn list(&mut self) -> Listing {
-        if std::mem::replace(&mut self.listed, true) { Listing::Done } else { Listing::ToDo }
+    /// Together with trades that all come after these.
+    fn then(&self, later: &Self) -> Self {
+        if self.trade_count == 0 {
+            return *later;
+        }
+        Self {
+            first: self.first,
+            last: later.last,
+            open: self.open,
+            high: self.high.max(later.high),
+            low: self.low.min(later.low),
+            close: later.close,
+            volume: self.volume.saturating_add(later.volume),
+            trade_count: self.trade_count + later.trade_count,
+        }
     }
-}
 
-/// When the interval that contains `time` begins, and when it ends.
-fn bounds(interval: BarInterval, time: Timestamp) -> (Timestamp, Timestamp) {
-    let length = length(interval);
-    let begin = time.0 - time.0 % length;
-    (Timestamp(begin), Timestamp(begin.saturating_add(length)))
+    fn opens(&self, interval: BarInterval) -> Timestamp {
+        opening(interval, self.first)
+    }
+
+    /// When the bar opens, and itself at the market's time `now`.
+    fn bar(&self, interval: BarInterval, now: Timestamp) -> (Timestamp, Bar) {
+        let Self { open, high, low, close, volume, trade_count, .. } = *self;
+        let opens = self.opens(interval);
+        let closed = end(interval, opens) <= now;
+        (opens, Bar { interval, open, high, low, close, volume: crate::Size(volume), trade_count, closed })
+    }
 }
 
 const fn length(interval: BarInterval) -> u64 {
     interval.seconds() as u64 * NANOS_PER_SECOND
 }
 
+/// When the interval that contains `time` begins.
+fn opening(interval: BarInterval, time: Timestamp) -> Timestamp {
+    // By cases, because a division by a constant is a multiplication.
+    let after = match interval {
+        BarInterval::S1 => time.0 % const { length(BarInterval::S1) },
+        BarInterval::S5 => time.0 % const { length(BarInterval::S5) },
+        BarInterval::S10 => time.0 % const { length(BarInterval::S10) },
+        BarInterval::M1 => time.0 % const { length(BarInterval::M1) },
+        BarInterval::M5 => time.0 % const { length(BarInterval::M5) },
+        BarInterval::M15 => time.0 % const { length(BarInterval::M15) },
+        BarInterval::H1 => time.0 % const { length(BarInterval::H1) },
+        BarInterval::D1 => time.0 % const { length(BarInterval::D1) },
+    };
+    Timestamp(time.0 - after)
+}
+
+/// When a bar that opens then is over.
+fn end(interval: BarInterval, opens: Timestamp) -> Timestamp {
+    Timestamp(opens.0.saturating_add(length(interval)))
+}
+
+/// The bars of one instrument that has traded.
+#[derive(Debug, Clone, Default)]
+struct Series {
+    /// When the newest bar of the shortest interval opens; its trades are `newest[0]`
+    second: u64,
+    /// Of each interval what its newest bar has from before the newest bar of the next shorter one
+    newest: [Shape; INTERVALS],
+    /// Which of the newest bars have changed since they were handed over, bit by interval
+    changed: u8,
+    /// Which intervals are in the list of those with bars that have yet to close, bit by interval
+    open: u8,
+    /// The bars before the newest ones, oldest first; they take no memory before there are any
+    past: [VecDeque<Shape>; INTERVALS],
+}
+
+const ALL_CHANGED: u8 = u8::MAX;
+const _: () = assert!(INTERVALS == u8::BITS as usize);
+
+#[derive(PartialEq, Eq)]
+enum Marked {
+    /// Nothing had changed before
+    First,
+    Again,
+}
+
 impl Series {
-    fn trade(
-        &mut self,
-        interval: BarInterval,
-        now: Timestamp,
-        time: Timestamp,
-        trade: &Trade,
-        history_max: usize,
-    ) -> Placed {
-        // Nearly every trade belongs to the newest bar.
-        if let Some(newest) = self.bars.back_mut()
-            && newest.opens <= time
-            && time.0 - newest.opens.0 < length(interval)
-        {
+    /// Notes that newest bars have changed.
+    fn mark(&mut self, changed: u8) -> Marked {
+        let marked = if self.changed == 0 { Marked::First } else { Marked::Again };
+        self.changed |= changed;
+        marked
+    }
+
+    /// A trade that belongs to the newest bar of every interval, as nearly all do.
+    #[inline]
+    fn takes(&mut self, time: Timestamp, trade: &Trade) -> bool {
+        let newest = &mut self.newest[0];
+        let is_newest = newest.trade_count > 0
+            && time.0.checked_sub(self.second).is_some_and(|after| after < length(BarInterval::ALL[0]));
+        if is_newest {
             newest.add(time, trade);
-            return Placed::In(newest.opens, newest.list());
         }
-        let (opens, ends) = bounds(interval, time);
-        let place = self.bars.partition_point(|kept| kept.opens < opens);
-        if self.bars.get(place).is_none_or(|kept| kept.opens != opens) {
-            if place == 0 && self.bars.len() >= history_max {
-                return Placed::TooOld;
-            }
-            let mut kept = Kept::new(interval, opens, time, trade);
-            kept.bar.closed = ends <= now;
-            self.bars.insert(place, kept);
-        }
-        let Some(kept) = self.bars.get_mut(place) else { return Placed::TooOld };
-        kept.add(time, trade);
-        let placed = Placed::In(opens, kept.list());
-        if self.bars.len() > history_max {
-            self.bars.pop_front();
-        }
-        placed
+        is_newest
     }
 
-    /// Closes what ends by `now`, newest first; calls `close` with the opening time of each that is not listed.
-    fn close(&mut self, now: Timestamp, mut close: impl FnMut(Timestamp)) {
-        for kept in self.bars.iter_mut().rev() {
-            if bounds(kept.bar.interval, kept.opens).1 > now {
-                continue;
-            }
-            if std::mem::replace(&mut kept.bar.closed, true) {
-                return;
-            }
-            if kept.list() == Listing::ToDo {
-                close(kept.opens);
-            }
+    /// The newest bars, the shortest first.
+    fn newest(&self) -> [Shape; INTERVALS] {
+        let mut shapes = self.newest;
+        for at in 1..INTERVALS {
+            shapes[at] = shapes[at].then(&shapes[at - 1]);
         }
+        shapes
     }
 
-    fn has_open_bars(&self) -> bool {
-        self.bars.back().is_some_and(|kept| !kept.bar.closed)
+    fn newest_of(&self, interval: BarInterval) -> Shape {
+        let (first, longer) = (self.newest[0], &self.newest[1..=interval as usize]);
+        longer.iter().fold(first, |shape, before| before.then(&shape))
     }
 
-    fn find(&mut self, opens: Timestamp) -> Option<&mut Kept> {
-        let place = self.bars.partition_point(|kept| kept.opens < opens);
-        self.bars.get_mut(place).filter(|kept| kept.opens == opens)
+    /// The shortest interval whose newest bar that time belongs to, by index; past the end if none is.
+    fn shared(&self, time: Timestamp) -> usize {
+        let second = Timestamp(self.second);
+        let differs = |interval: &BarInterval| opening(*interval, second) != opening(*interval, time);
+        BarInterval::ALL.iter().take_while(|interval| differs(interval)).count()
+    }
+
+    /// How many bars there are; of an instrument that has traded.
+    fn len(&self, interval: BarInterval) -> usize {
+        self.past[interval as usize].len() + 1
+    }
+
+    fn at(&self, interval: BarInterval, place: usize) -> Shape {
+        self.past[interval as usize].get(place).copied().unwrap_or_else(|| self.newest_of(interval))
+    }
+
+    fn find(&self, interval: BarInterval, opens: Timestamp) -> Result<usize, usize> {
+        self.past[interval as usize].binary_search_by_key(&opens, |shape| shape.opens(interval))
     }
 }
 
-/// A bar that has changed and has not been handed over yet.
-#[derive(Debug, Clone, Copy)]
+/// A bar of the past that has changed and has not been handed over yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Changed {
     instrument: InstrumentId,
     interval: BarInterval,
@@ -161,32 +213,42 @@ struct Changed {
 /// The bars of all instruments, in all intervals.
 #[derive(Debug, Clone)]
 pub struct Bars {
-    series: Vec<[Series; INTERVALS]>,
-    changed: Vec<Changed>,
+    /// None for those that have not traded
+    series: Vec<Option<Box<Series>>>,
+    /// Instruments whose newest bars have changed
+    changed: Vec<InstrumentId>,
+    changed_past: Vec<Changed>,
+    /// How many there were of them when they were last looked through for repeats
+    compacted: usize,
     /// Instruments with bars that have yet to close, by interval
     open: [Vec<InstrumentId>; INTERVALS],
-    /// Whether an instrument is in that list, bit by interval
-    is_open: Vec<u8>,
+    /// When the next of those closes, at the earliest
+    next_close: [Timestamp; INTERVALS],
     history_max: usize,
     /// The market's time
     now: Timestamp,
-    /// When the next of the open bars closes, at the earliest
-    next_close: Option<Timestamp>,
     too_old: u64,
 }
 
+const NEVER: Timestamp = Timestamp(u64::MAX);
+
 impl Bars {
-    /// No bars yet; of each instrument and interval the newest `history_max` are kept, at least one. A bar takes 96
-    /// bytes, so 500 of each of eight intervals are 384 kB for an instrument that trades in every second.
+    /// The memory that an instrument takes once it has traded, its past aside.
+    pub const INSTRUMENT_BYTES: usize = size_of::<Series>();
+    /// The memory of each bar of the past.
+    pub const BAR_BYTES: usize = size_of::<Shape>();
+
+    /// No bars yet; of each instrument and interval the newest `history_max` are kept, at least one.
     pub fn new(history_max: usize) -> Self {
         Self {
             series: Vec::new(),
             changed: Vec::new(),
+            changed_past: Vec::new(),
+            compacted: 0,
             open: Default::default(),
-            is_open: Vec::new(),
+            next_close: [NEVER; INTERVALS],
             history_max: history_max.max(1),
             now: Timestamp(0),
-            next_close: None,
             too_old: 0,
         }
     }
@@ -195,70 +257,182 @@ impl Bars {
     pub fn trade(&mut self, instrument: InstrumentId, time: Timestamp, trade: &Trade) {
         let index = instrument.index();
         if self.series.len() <= index {
-            self.series.resize_with(index + 1, Default::default);
-            self.is_open.resize(index + 1, 0);
+            self.series.resize_with(index + 1, || None);
         }
-        for (interval, series) in BarInterval::ALL.into_iter().zip(&mut self.series[index]) {
-            let Placed::In(opens, listing) = series.trade(interval, self.now, time, trade, self.history_max) else {
-                self.too_old += 1;
-                continue;
-            };
-            if listing == Listing::ToDo {
-                self.changed.push(Changed { instrument, interval, opens });
+        let series = self.series[index].get_or_insert_default();
+        if series.takes(time, trade) {
+            if series.mark(ALL_CHANGED) == Marked::First {
+                self.changed.push(instrument);
             }
-            let ends = Timestamp(opens.0.saturating_add(length(interval)));
-            if ends > self.now {
-                self.next_close = Some(self.next_close.map_or(ends, |next| next.min(ends)));
-                let bit = 1 << interval as u8;
-                if self.is_open[index] & bit == 0 {
-                    self.is_open[index] |= bit;
-                    self.open[interval as usize].push(instrument);
+        } else if series.newest[0].trade_count == 0 || time.0 >= series.second {
+            self.begin_bars(instrument, time, trade);
+        } else {
+            self.amend(instrument, time, trade);
+        }
+    }
+
+    /// A trade that is the first of its second: the newest bars that it does not belong to are past now.
+    fn begin_bars(&mut self, instrument: InstrumentId, time: Timestamp, trade: &Trade) {
+        let Some(series) = self.series[instrument.index()].as_deref_mut() else { return };
+        if series.newest[0].trade_count > 0 {
+            let before = series.newest();
+            let shared = series.shared(time);
+            for (interval, shape) in BarInterval::ALL.into_iter().zip(before).take(shared) {
+                let at = interval as usize;
+                if series.changed & 1 << at != 0 {
+                    self.changed_past.push(Changed { instrument, interval, opens: shape.opens(interval) });
+                }
+                series.newest[at] = Shape::default();
+                if self.history_max == 1 {
+                    continue;
+                }
+                if series.past[at].len() + 1 >= self.history_max {
+                    series.past[at].pop_front();
+                }
+                series.past[at].push_back(shape);
+            }
+            if let (Some(longer), Some(shorter)) = (series.newest.get_mut(shared), before.get(shared.wrapping_sub(1))) {
+                *longer = longer.then(shorter);
+            }
+        }
+        series.second = opening(BarInterval::ALL[0], time).0;
+        series.newest[0].add(time, trade);
+        if series.mark(ALL_CHANGED) == Marked::First {
+            self.changed.push(instrument);
+        }
+        for interval in BarInterval::ALL {
+            self.will_close(instrument, interval, opening(interval, time));
+        }
+        self.compact();
+    }
+
+    /// A trade from before the newest second.
+    fn amend(&mut self, instrument: InstrumentId, time: Timestamp, trade: &Trade) {
+        let Some(series) = self.series[instrument.index()].as_deref_mut() else { return };
+        let shared = series.shared(time);
+        if let Some(newest) = series.newest.get_mut(shared) {
+            newest.add(time, trade);
+            // This one and all that are made of it.
+            if series.mark(ALL_CHANGED << shared) == Marked::First {
+                self.changed.push(instrument);
+            }
+        }
+        for interval in BarInterval::ALL.into_iter().take(shared) {
+            let Some(series) = self.series[instrument.index()].as_deref_mut() else { return };
+            let opens = opening(interval, time);
+            let found = series.find(interval, opens);
+            let is_full = series.len(interval) >= self.history_max;
+            let past = &mut series.past[interval as usize];
+            match found {
+                Ok(place) => past[place].add(time, trade),
+                Err(0) if is_full => {
+                    self.too_old += 1;
+                    continue;
+                }
+                Err(place) => {
+                    let mut shape = Shape::default();
+                    shape.add(time, trade);
+                    past.insert(place, shape);
+                    if is_full {
+                        past.pop_front();
+                    }
                 }
             }
+            self.changed_past.push(Changed { instrument, interval, opens });
+            self.will_close(instrument, interval, opens);
+        }
+        self.compact();
+    }
+
+    /// Notes when a bar closes, unless it has.
+    fn will_close(&mut self, instrument: InstrumentId, interval: BarInterval, opens: Timestamp) {
+        let ends = end(interval, opens);
+        if ends <= self.now {
+            return;
+        }
+        let at = interval as usize;
+        self.next_close[at] = self.next_close[at].min(ends);
+        if let Some(series) = self.series[instrument.index()].as_deref_mut()
+            && series.open & 1 << at == 0
+        {
+            series.open |= 1 << at;
+            self.open[at].push(instrument);
         }
     }
 
     /// Moves the market's time and closes the bars that end by then; it never goes back.
     pub fn advance(&mut self, now: Timestamp) {
-        self.now = self.now.max(now);
-        if self.next_close.is_none_or(|next| self.now < next) {
-            return;
-        }
-        let now = self.now;
-        let mut next_close: Option<Timestamp> = None;
-        for (interval, open) in BarInterval::ALL.into_iter().zip(&mut self.open) {
-            let bit = 1 << interval as u8;
-            open.retain(|instrument| {
-                let series = &mut self.series[instrument.index()][interval as usize];
-                series.close(now, |opens| {
-                    self.changed.push(Changed { instrument: *instrument, interval, opens });
-                });
-                let stays = series.has_open_bars();
-                if !stays {
-                    self.is_open[instrument.index()] &= !bit;
-                }
-                stays
-            });
-            if !open.is_empty() {
-                let ends = bounds(interval, now).1;
-                next_close = Some(next_close.map_or(ends, |next| next.min(ends)));
+        let before = self.now;
+        self.now = before.max(now);
+        for interval in BarInterval::ALL {
+            if self.next_close[interval as usize] <= self.now {
+                self.close(interval, before);
             }
         }
-        self.next_close = next_close;
+    }
+
+    /// Closes the bars of that interval that end after `before` and by now.
+    fn close(&mut self, interval: BarInterval, before: Timestamp) {
+        let (at, now) = (interval as usize, self.now);
+        let bit = 1 << at;
+        let mut next_close = NEVER;
+        let Self { series, open, changed, changed_past, .. } = self;
+        open[at].retain(|&instrument| {
+            let Some(series) = series[instrument.index()].as_deref_mut() else { return false };
+            for shape in series.past[at].iter().rev() {
+                let opens = shape.opens(interval);
+                let ends = end(interval, opens);
+                if ends > now {
+                    next_close = next_close.min(ends);
+                } else if ends > before {
+                    changed_past.push(Changed { instrument, interval, opens });
+                } else {
+                    break;
+                }
+            }
+            let ends = end(interval, opening(interval, Timestamp(series.second)));
+            if ends > now {
+                next_close = next_close.min(ends);
+                return true;
+            }
+            if ends > before && series.mark(bit) == Marked::First {
+                changed.push(instrument);
+            }
+            // The bars before the newest one have ended before it.
+            series.open &= !bit;
+            false
+        });
+        self.next_close[at] = next_close;
+        self.compact();
     }
 
     /// When [`Bars::advance`] has something to close, at the earliest.
     pub fn deadline(&self) -> Option<Timestamp> {
-        self.next_close
+        self.next_close.into_iter().min().filter(|next| *next != NEVER)
     }
 
     /// Hands over each bar that has changed since the last call, once, as it is now; the ticks' times are the opening
     /// times. Bars that have left the history since are left out.
     pub fn changes(&mut self, mut emit: impl FnMut(Tick)) {
-        for Changed { instrument, interval, opens } in self.changed.drain(..) {
-            if let Some(kept) = self.series[instrument.index()][interval as usize].find(opens) {
-                kept.listed = false;
-                emit(Tick { instrument, time: opens, event: Event::Bar(kept.bar) });
+        let now = self.now;
+        self.changed_past.sort_unstable();
+        self.changed_past.dedup();
+        for Changed { instrument, interval, opens } in self.changed_past.drain(..) {
+            let Some(series) = self.series[instrument.index()].as_deref() else { continue };
+            if let Ok(place) = series.find(interval, opens) {
+                let (time, bar) = series.past[interval as usize][place].bar(interval, now);
+                emit(Tick { instrument, time, event: Event::Bar(bar) });
+            }
+        }
+        self.compacted = 0;
+        for instrument in self.changed.drain(..) {
+            let Some(series) = self.series[instrument.index()].as_deref_mut() else { continue };
+            let changed = std::mem::take(&mut series.changed);
+            for (interval, shape) in BarInterval::ALL.into_iter().zip(series.newest()) {
+                if changed & 1 << interval as usize != 0 {
+                    let (time, bar) = shape.bar(interval, now);
+                    emit(Tick { instrument, time, event: Event::Bar(bar) });
+                }
             }
         }
     }
@@ -270,9 +444,13 @@ impl Bars {
         interval: BarInterval,
         limit: usize,
     ) -> impl ExactSizeIterator<Item = (Timestamp, Bar)> + '_ {
-        static NONE: VecDeque<Kept> = VecDeque::new();
-        let bars = self.series.get(instrument.index()).map_or(&NONE, |series| &series[interval as usize].bars);
-        bars.iter().skip(bars.len().saturating_sub(limit)).map(|kept| (kept.opens, kept.bar))
+        let series = self.series.get(instrument.index()).and_then(Option::as_deref);
+        let count = series.map_or(0, |series| series.len(interval));
+        let places = count.saturating_sub(limit)..count;
+        places.map(move |place| {
+            let shape = series.map_or_else(Shape::default, |series| series.at(interval, place));
+            shape.bar(interval, self.now)
+        })
     }
 
     /// The newest bar of that interval, open or closed; the state that a snapshot shows.
@@ -283,5 +461,22 @@ impl Bars {
     /// How often a trade was too late for a bar of an interval.
     pub fn too_old(&self) -> u64 {
         self.too_old
+    }
+
+    /// The memory that the bars take now, in bytes.
+    pub fn bytes(&self) -> usize {
+        let past = |series: &Series| series.past.iter().map(VecDeque::capacity).sum::<usize>() * Self::BAR_BYTES;
+        let traded = self.series.iter().flatten();
+        traded.map(|series| Self::INSTRUMENT_BYTES + past(series)).sum::<usize>()
+            + self.series.len() * size_of::<usize>()
+    }
+
+    /// Bounds the list of changed bars of the past by twice their number, for callers that seldom ask for changes.
+    fn compact(&mut self) {
+        if self.changed_past.len() > 2 * self.compacted.max(COMPACT_MIN) {
+            self.changed_past.sort_unstable();
+            self.changed_past.dedup();
+            self.compacted = self.changed_past.len();
+        }
     }
 }

@@ -223,6 +223,54 @@ fn instrument(id: u32) -> Instrument {
 }
 
 #[test]
+fn the_memory_of_bars_is_bounded_and_what_has_not_traded_takes_none() {
+    const HISTORY_MAX: usize = 250;
+    let mut bars = Bars::new(HISTORY_MAX);
+    bars.trade(InstrumentId(9_999), Timestamp(START), &trade(1, 1));
+    let one = bars.bytes();
+    assert!(one < 100_000, "{one} bytes for one trade of one instrument of 10,000");
+    // Two days with a trade in every second: more than the history holds but for the two longest intervals.
+    for second in 0..2 * 86_400 {
+        let time = Timestamp(START + second * SECOND);
+        bars.advance(time);
+        bars.trade(InstrumentId(0), time, &trade(1, 1));
+        bars.changes(|_| ());
+    }
+    let busy = bars.bytes() - one;
+    assert!(busy < 105_000, "{busy} bytes for an instrument that trades all the time");
+    // Vectors grow to powers of two.
+    let bound = Bars::INSTRUMENT_BYTES + BarInterval::ALL.len() * HISTORY_MAX.next_power_of_two() * Bars::BAR_BYTES;
+    assert!(busy <= bound && bound < 133_000, "{bound}");
+    assert_eq!(bars.history(InstrumentId(0), BarInterval::S1, usize::MAX).len(), HISTORY_MAX);
+}
+
+#[test]
+fn bars_of_instruments_that_stop_trading_close_too() {
+    let mut bars = Bars::new(10);
+    for instrument in 0..3 {
+        bars.trade(InstrumentId(instrument), Timestamp(START + u64::from(instrument)), &trade(1, 1));
+    }
+    bars.changes(|_| ());
+    assert_eq!(bars.deadline(), Some(Timestamp(START + SECOND)));
+    let mut closed = Vec::new();
+    // One other instrument goes on; a minute passes in leaps.
+    for time in [1, 4, 9, 61].map(|second| Timestamp(START + second * SECOND)) {
+        bars.advance(time);
+        bars.trade(InstrumentId(3), time, &trade(1, 1));
+        bars.changes(|tick| match tick.event {
+            Event::Bar(Bar { interval, closed: true, .. }) if tick.instrument.0 < 3 => {
+                closed.push((tick.instrument.0, interval));
+            }
+            Event::Bar(_) => assert_eq!(tick.instrument, InstrumentId(3), "an open bar is said again"),
+            other => panic!("{other:?}"),
+        });
+    }
+    closed.sort_unstable();
+    let want = [BarInterval::S1, BarInterval::S5, BarInterval::S10, BarInterval::M1];
+    assert_eq!(closed, (0..3).flat_map(|id| want.map(|interval| (id, interval))).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_trade_leaves_after_24_hours_by_the_clock_alone() {
     let mut statistics = Statistics::new(RollingWindow::default());
     let mut at = START + 30 * SECOND;
