@@ -105,8 +105,10 @@ struct Turns {
     items: VecDeque<Item>,
     phase: Phase,
     close_timeout: Duration,
-    /// When the oldest ticks that may not be flushed yet were taken from the feed.
+    /// When the oldest ticks were taken from the feed that the round of flushes will have sent when it is over.
     oldest: Option<Duration>,
+    /// The same for those that have come since it began.
+    oldest_of_next: Option<Duration>,
     feed_to_flush: Histogram,
     exporter: Exporter,
     export_due: Duration,
@@ -154,6 +156,7 @@ impl Turns {
             items: VecDeque::new(),
             phase: Phase::Serving,
             oldest: None,
+            oldest_of_next: None,
             feed_to_flush: shared.metrics.histogram(names::FEED_TO_FLUSH),
             exporter: Exporter::new(&shared.metrics),
             export_due: Duration::ZERO,
@@ -283,7 +286,9 @@ impl Turns {
     /// Ticks that wait longer than a flush may be held back were not wanted by anyone.
     fn note_oldest(&mut self, taken: Option<Duration>, now: Duration) {
         let held_max = (self.shared.config.flush_interval + self.shared.config.flush_rest_max) * 2;
-        self.oldest = self.oldest.filter(|oldest| now.saturating_sub(*oldest) < held_max).or(taken);
+        let amid_round = self.hub.is_amid_round();
+        let oldest = if amid_round { &mut self.oldest_of_next } else { &mut self.oldest };
+        *oldest = oldest.filter(|oldest| amid_round || now.saturating_sub(*oldest) < held_max).or(taken);
     }
 
     fn note_flush(&mut self) {
@@ -292,7 +297,10 @@ impl Turns {
         }
         let now = self.now();
         self.hub.flushed(now);
-        if let Some(oldest) = self.oldest.take() {
+        if self.hub.is_amid_round() {
+            return;
+        }
+        if let Some(oldest) = std::mem::replace(&mut self.oldest, self.oldest_of_next.take()) {
             self.feed_to_flush.record(now.monotonic.saturating_sub(oldest));
         }
     }

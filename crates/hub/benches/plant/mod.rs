@@ -1,6 +1,6 @@
-//! A sequencer and a shard with sockets that take everything: what benchmarks of the hub run on.
+//! A sequencer and a shard with sockets that take everything: what benchmarks of the hub run on, and tests of its pace.
 
-#![allow(dead_code, reason = "each benchmark uses a part")]
+#![allow(dead_code, reason = "each user needs a part")]
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use wire::{Dialect, Encoding};
 #[derive(Default)]
 pub(crate) struct Sink {
     requests: Vec<Request>,
-    frames: u64,
+    pub(crate) frames: u64,
     bytes: u64,
 }
 
@@ -123,6 +123,9 @@ impl Plant {
         for upstream in upstreams {
             self.shard.upstream(now, upstream, &mut self.sink);
             self.shard.flush(now, &mut self.sink);
+            while self.shard.is_amid_round() {
+                self.shard.flush(now, &mut self.sink);
+            }
         }
         (begin.elapsed(), (self.shard.stats().deliveries - before) as f64)
     }

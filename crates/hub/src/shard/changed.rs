@@ -49,6 +49,17 @@ impl Changed {
         self.books.get(&key)
     }
 
+    /// Forgets everything but the memory for it.
+    pub(crate) fn clear(&mut self) {
+        self.order.clear();
+        self.set.clear();
+        self.books.clear();
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.set.capacity().max(self.books.capacity())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.order.is_empty()
     }

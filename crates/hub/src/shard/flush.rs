@@ -3,59 +3,103 @@
 //! **Invariant:** a lane's frame is built once, whatever the number of its members; per member there is one write.
 
 use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use wire::{Dialect, FrameKind, Mode};
 
+use super::Shard;
 use super::changed::{Changed, MergedBook};
 use super::deflate::follow;
 use super::lane::{Joiner, LaneId};
 use super::outbox::Class;
 use super::session::{Membership, Outgoing, Place};
-use super::{Newest, Shard};
 use crate::{Io, Item, Now, Run, SessionKey, StreamKey};
 
+/// Whether an element has room in a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fits {
+    Yes,
+    No,
+}
+
+/// Writes after which a flush pauses, so that what has arrived meanwhile is seen to and ticks that wait for the lanes at
+/// the end of the round are not older than those at its begin: at about 4 us each it comes to a millisecond.
+const SLICE_WRITES: usize = 256;
+
+/// Lanes flush in *rounds*: those that have gathered something, each once, in the order of their first element. A round
+/// is done in slices of [`SLICE_WRITES`]; what a lane gathers until its turn comes goes with it.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    /// Lanes in mode `every`, and in mode `latest` without an interval, that have gathered something.
+    pub(super) waiting: VecDeque<LaneId>,
+    /// How many of them, from the front, belong to the round that has begun.
+    left: usize,
+    begun_at: Option<Duration>,
+    /// When the slice began of which the shell has still to say when it was over.
+    slice_begun_at: Option<Duration>,
+    /// When all that was flushed so far is paid for in time, at the share of the time that may go into flushing.
+    paid_at: Duration,
+    rest_until: Duration,
+}
+
 impl Shard {
-    /// Sends what lanes have gathered. Call it once everything that has arrived was taken in; it may hold back for
-    /// the flush interval or for the rest after the last flush, which [`Shard::deadline`] then reflects.
+    /// Sends what lanes have gathered, or a part of it: call it once everything that has arrived was taken in, and see
+    /// to that before the next part. It may hold back for the flush interval or for a rest. [`Shard::deadline`] says when
+    /// it is to be called again.
     pub fn flush(&mut self, now: Now, io: &mut impl Io) {
-        if self.dirty.is_empty() || self.flush_due().is_some_and(|due| due > now.monotonic) {
+        if self.flush_due().is_none_or(|due| due > now.monotonic) {
             return;
         }
-        self.flush_all(now, io);
+        if self.rounds.left == 0 {
+            self.rounds.left = self.rounds.waiting.len();
+            self.rounds.begun_at = Some(now.monotonic);
+        }
+        self.rounds.slice_begun_at = Some(now.monotonic);
+        let mut writes = 0;
+        while writes < SLICE_WRITES && self.rounds.left > 0 {
+            self.rounds.left -= 1;
+            let Some(id) = self.rounds.waiting.pop_front() else { break };
+            writes += self.flush_lane(now, id, io);
+        }
         self.settle(now, io);
     }
 
     /// When gathered elements may be flushed; none when there are none.
     pub(super) fn flush_due(&self) -> Option<Duration> {
-        if self.dirty.is_empty() {
+        if self.rounds.waiting.is_empty() {
             return None;
         }
-        let interval_over = self.flushed_at.map_or(Duration::ZERO, |at| at + self.config.flush_interval);
-        Some(interval_over.max(self.rest_until))
+        let begun_at = self.rounds.begun_at.filter(|_| self.rounds.left == 0);
+        let interval_over = begun_at.map_or(Duration::ZERO, |at| at + self.config.flush_interval);
+        Some(interval_over.max(self.rounds.rest_until))
     }
 
-    /// Says what time it is after [`Shard::flush`] or [`Shard::advance`]: what was flushed has taken until now, and is
-    /// followed by a rest in proportion. A shell that does not call it has no rests.
+    /// Says what time it is after [`Shard::flush`] or [`Shard::advance`]: what was flushed has taken until now. When
+    /// flushing takes a larger share of the time than it may, a rest follows. A shell that does not call it has no rests.
     pub fn flushed(&mut self, now: Now) {
-        if let (true, Some(begun_at)) = (std::mem::take(&mut self.flushing), self.flushed_at) {
-            let took = now.monotonic.saturating_sub(begun_at);
-            let duty_percent = self.config.flush_duty_percent.clamp(1, 100);
-            let rest = took * (100 - duty_percent) / duty_percent;
-            self.rest_until = now.monotonic + rest.min(self.config.flush_rest_max);
-        }
+        let Some(begun_at) = self.rounds.slice_begun_at.take() else { return };
+        let took = now.monotonic.saturating_sub(begun_at);
+        let rest_max = self.config.flush_rest_max;
+        // Time without flushes counts in advance, as much as the longest rest: after a pause everyone is written to at once.
+        let paid_at = self.rounds.paid_at.max(begun_at.saturating_sub(rest_max));
+        let paid_at = paid_at + took * 100 / self.config.flush_duty_percent.clamp(1, 100);
+        // Of a debt beyond the longest rest nothing is kept either.
+        self.rounds.paid_at = paid_at.min(now.monotonic + rest_max);
+        self.rounds.rest_until = self.rounds.paid_at;
     }
 
+    /// Whether a round has begun and is not over: what is taken in now may have to wait for the next one.
+    pub fn is_amid_round(&self) -> bool {
+        self.rounds.left > 0
+    }
+
+    /// Sends all that lanes have gathered, whatever the time.
     pub(super) fn flush_all(&mut self, now: Now, io: &mut impl Io) {
-        if !self.dirty.is_empty() {
-            self.flushed_at = Some(now.monotonic);
-            self.flushing = true;
-        }
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for id in dirty.drain(..) {
+        self.rounds.left = 0;
+        while let Some(id) = self.rounds.waiting.pop_front() {
             self.flush_lane(now, id, io);
         }
-        self.dirty = dirty;
     }
 
     /// Flushes the lanes in mode `latest` that are due.
@@ -71,10 +115,12 @@ impl Shard {
         }
     }
 
-    /// Sends what a lane has gathered to its members, and to its joiners what has been gathered since they came.
-    pub(super) fn flush_lane(&mut self, now: Now, id: LaneId, io: &mut impl Io) {
-        let Some(lane) = self.lanes.lane_mut(id) else { return };
+    /// Sends what a lane has gathered to its members, and to its joiners what has been gathered since they came. Says to
+    /// how many it wrote.
+    pub(super) fn flush_lane(&mut self, now: Now, id: LaneId, io: &mut impl Io) -> usize {
+        let Some(lane) = self.lanes.lane_mut(id) else { return 0 };
         lane.due = None;
+        let writes = lane.members.len() + lane.joiners.len();
         let joiners = std::mem::take(&mut lane.joiners);
         match lane.mode {
             Mode::Every => {
@@ -87,57 +133,75 @@ impl Shard {
             }
             Mode::Latest { .. } => {
                 let changed = std::mem::take(&mut lane.changed);
-                self.send_changed(now, id, &changed, io);
+                self.each_newest(id, &changed, None, |shard, run| shard.send_run(now, id, run, Class::Passing, io));
                 for joiner in &joiners {
-                    self.send_news(now, id, &changed, joiner, io);
+                    self.send_news(now, joiner.session, id, &changed, joiner.position, io);
                 }
+                self.lanes.recycle_changed(changed);
             }
         }
         self.admit(id, &joiners);
+        writes
     }
 
-    fn send_changed(&mut self, now: Now, id: LaneId, changed: &Changed, io: &mut impl Io) {
-        for run in self.newest_runs(id, changed, None) {
-            self.send_run(now, id, &run, Class::Passing, io);
-        }
+    /// Sends one session the newest elements that have come since `position`.
+    fn send_news(&mut self, now: Now, index: u32, id: LaneId, changed: &Changed, position: u64, io: &mut impl Io) {
+        self.each_newest(id, changed, Some(position), |shard, run| {
+            shard.send_to(now, index, &run.items, &run.bytes, Class::Passing, io);
+        });
     }
 
-    fn send_news(&mut self, now: Now, id: LaneId, changed: &Changed, joiner: &Joiner, io: &mut impl Io) {
-        for run in self.newest_runs(id, changed, Some(joiner.position)) {
-            self.send_to(now, joiner.session, &run.items, &run.bytes, Class::Passing, io);
-        }
-    }
-
-    /// The newest elements of what has changed, in frames' worths; only those newer than `after`, if given.
-    fn newest_runs(&self, id: LaneId, changed: &Changed, after: Option<u64>) -> Vec<Run> {
-        let Some(lane) = self.lanes.lane(id) else { return Vec::new() };
-        let newest = &self.newest[lane.dialect.index()];
-        let mut runs = vec![Run::default()];
+    /// Calls `send` with the newest elements of what has changed, in frames' worths; only those newer than `after`, if
+    /// given.
+    fn each_newest(
+        &mut self,
+        id: LaneId,
+        changed: &Changed,
+        after: Option<u64>,
+        mut send: impl FnMut(&mut Self, &Run),
+    ) {
+        let mut run = self.lanes.buffer();
         let mut merged = Vec::new();
-        for key in changed.order() {
-            if !lane.selection.covers(*key) {
-                continue;
-            }
-            let (seq, position, element) = if let Some(book) = changed.book(*key) {
-                merged.clear();
-                self.encode_merged(lane.dialect, *key, book, &mut merged);
-                (book.seq, book.position, &merged)
-            } else {
-                let Some(Newest { seq, position, element }) = newest.get(key) else { continue };
-                (*seq, *position, element)
-            };
-            if after.is_some_and(|after| position <= after) {
-                continue;
-            }
-            if runs.last().is_some_and(|run| run.bytes.len() + element.len() > self.config.frame_bytes_max) {
-                runs.push(Run::default());
-            }
-            if let Some(run) = runs.last_mut() {
-                run.push(*key, seq, element);
+        for &key in changed.order() {
+            if self.push_newest(id, changed, key, after, &mut merged, &mut run) == Fits::No {
+                send(self, &run);
+                run.clear();
+                self.push_newest(id, changed, key, after, &mut merged, &mut run);
             }
         }
-        runs.retain(|run| !run.is_empty());
-        runs
+        if !run.is_empty() {
+            send(self, &run);
+        }
+        self.lanes.recycle(run);
+    }
+
+    /// Adds the newest element of a stream, if the lane is to get it and there is room in the frame.
+    fn push_newest(
+        &self,
+        id: LaneId,
+        changed: &Changed,
+        key: StreamKey,
+        after: Option<u64>,
+        merged: &mut Vec<u8>,
+        run: &mut Run,
+    ) -> Fits {
+        let Some(lane) = self.lanes.lane(id).filter(|lane| lane.selection.covers(key)) else { return Fits::Yes };
+        let (seq, position, element) = if let Some(book) = changed.book(key) {
+            merged.clear();
+            self.encode_merged(lane.dialect, key, book, merged);
+            (book.seq, book.position, &*merged)
+        } else {
+            let Some(newest) = self.newest[lane.dialect.index()].get(&key) else { return Fits::Yes };
+            (newest.seq, newest.position, &newest.element)
+        };
+        if after.is_some_and(|after| position <= after) {
+            return Fits::Yes;
+        }
+        if !run.is_empty() && run.bytes.len() + element.len() > self.config.frame_bytes_max {
+            return Fits::No;
+        }
+        run.push(key, seq, element);
+        Fits::Yes
     }
 
     /// Writes the changes of a book as one element.
@@ -285,9 +349,7 @@ impl Shard {
             }
         } else if !lane.changed.is_empty() {
             let changed = std::mem::take(&mut lane.changed);
-            for run in self.newest_runs(id, &changed, Some(owed.position)) {
-                self.send_to(now, key.index, &run.items, &run.bytes, Class::Passing, io);
-            }
+            self.send_news(now, key.index, id, &changed, owed.position, io);
             if let Some(lane) = self.lanes.lane_mut(id) {
                 lane.changed = changed;
             }

@@ -67,6 +67,7 @@ pub(crate) struct Lanes {
     starred: Vec<LaneId>,
     /// Buffers that no lane uses at the moment: an idle lane holds none.
     spare: Vec<Run>,
+    spare_changed: Vec<Changed>,
     pub(crate) compressors: Compressors,
 }
 
@@ -79,14 +80,18 @@ struct Identity {
     hash: u128,
 }
 
-/// Sessions in a lane of mode `latest` after which another lane is begun for the same, with a grid of its own in time:
-/// 10,000 dashboards at 10 Hz are not written to in one go, but 500 at a time, which takes 3 ms. In mode `every` it would
-/// only add work.
-const PART_MEMBERS_MAX: usize = 500;
+/// Sessions in a lane after which another lane is begun for the same. In mode `latest` it has a grid of its own in time:
+/// 10,000 dashboards at 10 Hz are not written to in one go, but 250 at a time, which takes a millisecond. In mode `every`
+/// it has a place of its own in the round, so that the last to be written to does not get what was gathered before the
+/// first was: the frame is as old as its lane's writes take, and not as all.
+const PART_MEMBERS_MAX: usize = 250;
 
 /// Idle buffers that are kept for reuse, of at most [`SPARE_BYTES_MAX`] each.
 const SPARE_MAX: usize = 64;
 const SPARE_BYTES_MAX: usize = 64 << 10;
+/// The most streams that the notes of a lane in mode `latest` have room for, if they are kept: clearing takes time in
+/// proportion.
+const SPARE_STREAMS_MAX: usize = 1024;
 
 impl Lanes {
     pub(crate) fn new(deflate: DeflateConfig) -> Self {
@@ -97,6 +102,7 @@ impl Lanes {
             interest: Vec::new(),
             starred: Vec::new(),
             spare: Vec::new(),
+            spare_changed: Vec::new(),
             compressors: Compressors::new(deflate),
         }
     }
@@ -137,7 +143,7 @@ impl Lanes {
         }
     }
 
-    /// Gives an idle lane a buffer, if it has none.
+    /// Gives a lane in mode `every` a buffer, if it has none.
     pub(crate) fn prepare(&mut self, id: LaneId) {
         if let Some(lane) = self.slots[id.0 as usize].as_deref_mut()
             && lane.pending.bytes.capacity() == 0
@@ -147,11 +153,33 @@ impl Lanes {
         }
     }
 
+    /// Gives a lane in mode `latest` room to note what changes.
+    pub(crate) fn prepare_changed(&mut self, id: LaneId) {
+        if let Some(lane) = self.slots[id.0 as usize].as_deref_mut()
+            && let Some(changed) = self.spare_changed.pop()
+        {
+            lane.changed = changed;
+        }
+    }
+
+    /// An empty buffer.
+    pub(crate) fn buffer(&mut self) -> Run {
+        self.spare.pop().unwrap_or_default()
+    }
+
     /// Takes a buffer back once it was flushed.
     pub(crate) fn recycle(&mut self, mut run: Run) {
         if self.spare.len() < SPARE_MAX && run.bytes.capacity() <= SPARE_BYTES_MAX {
             run.clear();
             self.spare.push(run);
+        }
+    }
+
+    /// Takes the notes of a lane back once they were flushed.
+    pub(crate) fn recycle_changed(&mut self, mut changed: Changed) {
+        if self.spare_changed.len() < SPARE_MAX && changed.capacity() <= SPARE_STREAMS_MAX {
+            changed.clear();
+            self.spare_changed.push(changed);
         }
     }
 
@@ -166,7 +194,7 @@ impl Lanes {
         let mut identity = Identity { dialect: dialect.index(), mode, compression, part: 0, hash: selection.hash };
         while let Some(&id) = self.by_identity.get(&identity) {
             let full = |lane: &Lane| lane.population() >= PART_MEMBERS_MAX;
-            if mode == Mode::Every || !self.lane(id).is_some_and(full) {
+            if !may_have_parts(mode, compression) || !self.lane(id).is_some_and(full) {
                 return id;
             }
             identity.part += 1;
@@ -270,6 +298,11 @@ impl Lanes {
             lane.selection.pairs[at].slot = pair.slot;
         }
     }
+}
+
+/// Compressing costs more than what parts gain when every tick is in the frame.
+fn may_have_parts(mode: Mode, compression: Compression) -> bool {
+    mode != Mode::Every || compression == Compression::Off
 }
 
 fn register(interest: &mut Vec<Vec<LaneId>>, key: StreamKey, id: LaneId) -> u32 {

@@ -29,6 +29,7 @@ use wire::{Dialect, Limits, NoticeCode, ServerMessage};
 
 use crate::{Batch, Catalog, DeflateConfig, FeedOutcome, Io, Now, SessionKey, Stats, StreamKey, Upstream};
 use command::Operation;
+use flush::Rounds;
 use frames::FrameBuffer;
 use lane::{LaneId, Lanes};
 use life::{Draining, Sweep};
@@ -60,11 +61,11 @@ pub struct ShardConfig {
     pub write_stall_timeout: Duration,
     /// The least time between the begins of two flushes; zero sets none
     pub flush_interval: Duration,
-    /// The largest share of the time that is to go into flushing, in percent. A flush that took a millisecond is followed
-    /// by a millisecond of rest at 50, in which batches grow: the more a flush costs, the fewer and fuller the frames are.
-    /// 100 never rests.
+    /// The largest share of the time that is to go into flushing, in percent. Beyond it, writing for a millisecond is
+    /// followed by a millisecond of rest at 50, in which batches grow: the more a flush costs, the fewer and fuller the
+    /// frames are. 100 never rests.
     pub flush_duty_percent: u32,
-    /// The longest such rest
+    /// The longest such rest, and how much time without flushes counts in advance
     pub flush_rest_max: Duration,
     /// What compression may cost
     pub deflate: DeflateConfig,
@@ -110,16 +111,9 @@ pub struct Shard {
     position: u64,
     /// Requests on their way, oldest first; replies come back in this order.
     in_flight: VecDeque<(SessionKey, Operation)>,
-    /// Lanes that the next flush is to visit.
-    dirty: Vec<LaneId>,
+    rounds: Rounds,
     /// When lanes in mode `latest` are due. An entry counts only if the lane still says so.
     timers: BinaryHeap<Reverse<(Duration, LaneId)>>,
-    /// When the last flush began.
-    flushed_at: Option<Duration>,
-    /// Whether the shell has still to say when it was over.
-    flushing: bool,
-    /// The end of the rest after it.
-    rest_until: Duration,
     sweep: Sweep,
     draining: Option<Draining>,
     outcome: Option<FeedOutcome>,
@@ -150,11 +144,8 @@ impl Shard {
             last_seq: Vec::new(),
             position: 0,
             in_flight: VecDeque::new(),
-            dirty: Vec::new(),
+            rounds: Rounds::default(),
             timers: BinaryHeap::new(),
-            flushed_at: None,
-            flushing: false,
-            rest_until: Duration::ZERO,
             draining: None,
             outcome: None,
             frames: FrameBuffer::default(),
@@ -298,11 +289,13 @@ impl Shard {
             }
             wire::Mode::Latest { interval_ms } => {
                 let first = lane.changed.is_empty();
+                if first {
+                    self.lanes.prepare_changed(id);
+                    self.schedule(now, id, interval_ms);
+                }
+                let Some(lane) = self.lanes.lane_mut(id) else { return };
                 if let Some((time, event)) = batch.book(index) {
                     lane.changed.merge(item, time, event, self.position);
-                    if first {
-                        self.schedule(now, id, interval_ms);
-                    }
                     return;
                 }
                 let newest = self.newest[dialect.index()].entry(item.key).or_insert_with(|| Newest {
@@ -317,9 +310,6 @@ impl Shard {
                     newest.element.extend_from_slice(element);
                 }
                 lane.changed.insert(item.key);
-                if first {
-                    self.schedule(now, id, interval_ms);
-                }
             }
         }
     }
@@ -327,12 +317,13 @@ impl Shard {
     /// Sees to it that a lane in mode `every` has a buffer with room for `bytes` more, and is on the list to be flushed.
     fn make_room(&mut self, now: Now, id: LaneId, bytes: usize, io: &mut impl Io) {
         let Some(lane) = self.lanes.lane(id) else { return };
-        if lane.pending.is_empty() {
-            self.lanes.prepare(id);
-            self.dirty.push(id);
-        } else if lane.pending.bytes.len() + bytes > self.config.frame_bytes_max {
+        if !lane.pending.is_empty() && lane.pending.bytes.len() + bytes > self.config.frame_bytes_max {
+            // It keeps its place among those that wait.
             self.flush_lane(now, id, io);
-            self.dirty.push(id);
+            self.lanes.prepare(id);
+        } else if lane.pending.is_empty() {
+            self.lanes.prepare(id);
+            self.rounds.waiting.push_back(id);
         }
     }
 
@@ -341,7 +332,7 @@ impl Shard {
     fn schedule(&mut self, now: Now, id: LaneId, interval_ms: u32) {
         let Some(lane) = self.lanes.lane_mut(id) else { return };
         if interval_ms == 0 {
-            self.dirty.push(id);
+            self.rounds.waiting.push_back(id);
             return;
         }
         let interval = u64::from(interval_ms) * 1_000_000;
