@@ -23,5 +23,5 @@ pub use channel::{BarInterval, BookDepth, Channel, ChannelSet, UnknownChannel};
 pub use fixed::{DecimalError, Price, Size, decimal_digits, format_decimal, parse_decimal};
 pub use instrument::{AssetClass, Instrument, InstrumentId, InvalidSymbol, Symbol};
 pub use rolling::{RollingTicker, RollingWindow, Statistics};
-pub use tick::{Bar, Event, Level, Quote, Side, Status, StatusCode, Tick, Ticker, Trade};
+pub use tick::{Bar, Event, Level, Numbered, Quote, Side, Status, StatusCode, Tick, Ticker, Trade};
 pub use timestamp::{ParseTimestampError, Timestamp};

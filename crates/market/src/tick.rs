@@ -22,6 +22,15 @@ impl Tick {
     }
 }
 
+/// A tick with its number in the sequence of its instrument and channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Numbered {
+    /// Counted from 1 for each instrument and channel; for state the number up to which it is true
+    pub seq: u64,
+    /// What has the number
+    pub tick: Tick,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const PURE: [&str; 5] = ["hub", "market", "wire", "websocket", "simulator"];
+const PURE: [&str; 6] = ["hub", "market", "recording", "wire", "websocket", "simulator"];
 const FORBIDDEN: [&str; 12] = [
     "tokio",
     "hyper",

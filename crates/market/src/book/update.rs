@@ -27,7 +27,7 @@ impl BookUpdate {
 
     /// The same levels for another depth.
     #[must_use]
-    pub(super) fn at_depth(&self, depth: BookDepth) -> Self {
+    pub fn at_depth(&self, depth: BookDepth) -> Self {
         Self { depth, ..self.clone() }
     }
 
