@@ -118,6 +118,9 @@ pub struct Batch {
     books: Vec<(u32, Timestamp, Event)>,
     channels: ChannelSet,
     oldest: Timestamp,
+    /// The ordinal of the first item, and how far behind it those of all are.
+    first_ordinal: u64,
+    ordinals: Vec<u32>,
 }
 
 impl Batch {
@@ -129,10 +132,17 @@ impl Batch {
             books: Vec::new(),
             channels: ChannelSet::EMPTY,
             oldest: Timestamp(u64::MAX),
+            first_ordinal: 0,
+            ordinals: Vec::with_capacity(elements),
         }
     }
 
-    pub(crate) fn push_item(&mut self, key: StreamKey, seq: u64, time: Timestamp, event: &Event) {
+    pub(crate) fn push_item(&mut self, key: StreamKey, seq: u64, ordinal: u64, time: Timestamp, event: &Event) {
+        if self.items.is_empty() {
+            self.first_ordinal = ordinal;
+        }
+        // A batch is one poll of a feed: it has a few thousand elements.
+        self.ordinals.push((ordinal - self.first_ordinal) as u32);
         if matches!(key.channel(), Channel::Book(_)) {
             self.books.push((self.items.len() as u32, time, event.clone()));
         }
@@ -181,6 +191,16 @@ impl Batch {
     /// The memory that its elements take, over all dialects; what a queue of batches is bounded by.
     pub fn bytes(&self) -> usize {
         self.bytes.iter().map(Vec::len).sum::<usize>() + self.items.len() * size_of::<Item>()
+    }
+
+    /// The ordinal of the item at `index`.
+    pub(crate) fn ordinal(&self, index: usize) -> u64 {
+        self.first_ordinal + self.ordinals.get(index).map_or(0, |behind| u64::from(*behind))
+    }
+
+    /// The ordinal of the last item.
+    pub(crate) fn last_ordinal(&self) -> u64 {
+        self.ordinal(self.ordinals.len().saturating_sub(1))
     }
 
     /// The event of the item at `index` if it is of a book.

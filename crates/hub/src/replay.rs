@@ -84,6 +84,12 @@ impl Stream {
         seq
     }
 
+    /// The tick of that number, if it is kept.
+    pub(crate) fn at(&self, seq: u64) -> Option<&Past> {
+        let first = self.recent.front()?.seq;
+        self.recent.get(usize::try_from(seq.checked_sub(first)?).ok()?)
+    }
+
     /// Everything after number `seq`, or none when some of it is not kept any more.
     pub(crate) fn after(&self, seq: u64) -> Option<impl Iterator<Item = &Past>> {
         let first = self.recent.front()?.seq;

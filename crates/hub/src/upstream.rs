@@ -33,8 +33,26 @@ pub struct Request {
 pub struct ResumeFrom {
     /// The epoch in which it saw them
     pub epoch: String,
+    /// How far
+    pub seen: Seen,
+}
+
+/// How much of its streams a client has seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
     /// The last sequence number of each
-    pub seqs: FxHashMap<StreamKey, u64>,
+    Seqs(FxHashMap<StreamKey, u64>),
+    /// Everything up to an ordinal, of all that is asked for
+    Ordinal(u64, Missed),
+}
+
+/// What a client that has not seen everything wants instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missed {
+    /// Each event
+    Events,
+    /// The state of the streams that have changed
+    State,
 }
 
 /// The answer to a [`Request`].
@@ -44,11 +62,15 @@ pub struct Reply {
     pub positions: Vec<(StreamKey, u64)>,
     /// The last value of each stream that has had a tick, unless it is resumed
     pub snapshot: Elements,
-    /// What resumed streams have missed, in order per stream
+    /// What resumed streams have missed, in order per stream; where an ordinal was asked for, in the order of all
     pub replay: Elements,
+    /// Where an ordinal was asked for: those of the replay's elements
+    pub replay_ordinals: Vec<u64>,
+    /// The ordinal up to which all of this is true
+    pub ordinal: u64,
     /// What cannot be resumed any more, each with the time of the value that follows
     pub gaps: Vec<(StreamKey, Gap, Timestamp)>,
-    /// What became of each stream in `since`
+    /// What became of each stream in `since`; where an ordinal was asked for, of each stream that is not where it was
     pub recovered: Vec<(StreamKey, Recovered)>,
 }
 

@@ -99,6 +99,17 @@ pub enum ServerMessage<'a> {
         /// Until when
         expires: Option<Timestamp>,
     },
+    /// `closed`, the last event of an event stream; a WebSocket has its close frame for that
+    Closed {
+        /// Why, as the metrics count it
+        reason: &'a str,
+        /// What the close frame of a WebSocket would have said
+        code: u16,
+        /// Whether the client does right to come back by itself
+        may_reconnect: bool,
+        /// In words
+        message: &'a str,
+    },
 }
 
 /// A part of a session's subscriptions.
@@ -236,6 +247,12 @@ enum Body<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         expires: Option<Time>,
     },
+    Closed {
+        reason: &'a str,
+        code: u16,
+        may_reconnect: bool,
+        message: &'a str,
+    },
 }
 
 #[derive(Serialize)]
@@ -294,6 +311,9 @@ impl<'a> Body<'a> {
                 instruments: instruments.iter().map(|instrument| InstrumentBody::of(instrument)).collect(),
             },
             ServerMessage::Authenticated { expires } => Self::Authenticated { expires: expires.map(Time) },
+            ServerMessage::Closed { reason, code, may_reconnect, message } => {
+                Self::Closed { reason, code, may_reconnect, message }
+            }
         }
     }
 }

@@ -212,3 +212,18 @@ fn authenticated() {
         &[("/expires", json!(TIME.0))],
     );
 }
+
+#[test]
+fn closed() {
+    let message = ServerMessage::Closed {
+        reason: "slow_consumer",
+        code: 4408,
+        may_reconnect: true,
+        message: "the client reads too slowly",
+    };
+    check(
+        &message,
+        r#"{"type":"closed","reason":"slow_consumer","code":4408,"may_reconnect":true,"message":"the client reads too slowly"}"#,
+        &[],
+    );
+}

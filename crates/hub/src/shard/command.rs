@@ -13,8 +13,7 @@ use wire::{
 use super::Shard;
 use super::outbox::Class;
 use super::session::{State, Verdict};
-use crate::upstream::ResumeFrom;
-use crate::{Disconnect, Io, Now, Request, SessionKey, StreamKey};
+use crate::{Disconnect, Io, Now, Request, ResumeFrom, Seen, SessionKey, StreamKey};
 
 /// What a reply of the sequencer is for.
 #[derive(Debug)]
@@ -45,9 +44,11 @@ pub(super) enum Verb {
 }
 
 /// Symbols, looked up.
-#[derive(Debug, Clone)]
-pub(super) enum Targets {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Targets {
+    /// All there are and will be
     All,
+    /// These
     Named(Vec<InstrumentId>),
 }
 
@@ -172,18 +173,31 @@ impl Shard {
         if matches!(&targets, Targets::Named(ids) if ids.is_empty()) {
             return self.refuse_unknown(now, key, id, unknown, io);
         }
-        let keys = targets.keys(channels);
+        let since = since.map(|since| self.resume_from(&since));
+        let subscription = Subscription { id, verb, channels, targets, mode, slow, unknown };
+        self.ask_to_subscribe(now, key, subscription, snapshot, since, io);
+    }
+
+    /// Asks for what a subscription begins with.
+    pub(super) fn ask_to_subscribe(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        subscription: Subscription,
+        snapshot: bool,
+        since: Option<ResumeFrom>,
+        io: &mut impl Io,
+    ) {
+        let Subscription { verb, channels, ref targets, .. } = subscription;
+        let (keys, stars) = (targets.keys(channels), targets.stars(channels));
         let max = self.config.limits.subscriptions_max as usize;
         // Whether it fits together with what is there is known when the reply comes; this spares the sequencer the work
         // for what cannot fit by itself.
         if max > 0 && keys.len() > max {
-            return self.refuse_too_many(now, key, id, keys.len(), io);
+            return self.refuse_too_many(now, key, subscription.id, keys.len(), io);
         }
-        let since = since.map(|since| self.resume_from(&since));
         let request = Some((snapshot && verb == Verb::Subscribe, since, verb));
-        let (channels_, targets_) = (channels, targets.clone());
-        let subscription = Subscription { id, verb, channels, targets, mode, slow, unknown };
-        self.ask_for(key, Operation::Subscribe(Box::new(subscription)), keys, targets_.stars(channels_), request, io);
+        self.ask_for(key, Operation::Subscribe(Box::new(subscription)), keys, stars, request, io);
     }
 
     /// Queues an operation that needs no state, only its turn.
@@ -232,7 +246,8 @@ impl Shard {
             let instrument = self.catalog.by_symbol(symbol)?;
             Some((StreamKey::new(instrument.id, *channel), *seq))
         };
-        ResumeFrom { epoch: since.epoch.clone(), seqs: since.seqs.iter().filter_map(known).collect() }
+        let seqs = since.seqs.iter().filter_map(known).collect();
+        ResumeFrom { epoch: since.epoch.clone(), seen: Seen::Seqs(seqs) }
     }
 
     pub(super) fn refuse_unknown(

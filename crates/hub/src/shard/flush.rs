@@ -125,15 +125,18 @@ impl Shard {
         match lane.mode {
             Mode::Every => {
                 let run = std::mem::take(&mut lane.pending);
-                self.send_run(now, id, &run, Class::Owed, io);
+                let ordinal = Some(lane.ordinal);
+                self.send_run(now, id, &run, Class::Owed, ordinal, io);
                 for joiner in &joiners {
-                    self.send_rest(now, id, &run, joiner, io);
+                    self.send_rest(now, &run, joiner, ordinal, io);
                 }
                 self.lanes.recycle(run);
             }
             Mode::Latest { .. } => {
                 let changed = std::mem::take(&mut lane.changed);
-                self.each_newest(id, &changed, None, |shard, run| shard.send_run(now, id, run, Class::Passing, io));
+                self.each_newest(id, &changed, None, |shard, run, ordinal| {
+                    shard.send_run(now, id, run, Class::Passing, ordinal, io);
+                });
                 for joiner in &joiners {
                     self.send_news(now, joiner.session, id, &changed, joiner.position, io);
                 }
@@ -146,31 +149,31 @@ impl Shard {
 
     /// Sends one session the newest elements that have come since `position`.
     fn send_news(&mut self, now: Now, index: u32, id: LaneId, changed: &Changed, position: u64, io: &mut impl Io) {
-        self.each_newest(id, changed, Some(position), |shard, run| {
-            shard.send_to(now, index, &run.items, &run.bytes, Class::Passing, io);
+        self.each_newest(id, changed, Some(position), |shard, run, ordinal| {
+            shard.send_to(now, index, (&run.items, &run.bytes), Class::Passing, ordinal, io);
         });
     }
 
     /// Calls `send` with the newest elements of what has changed, in frames' worths; only those newer than `after`, if
-    /// given.
+    /// given. Only with the last frame a client has seen everything up to this moment.
     fn each_newest(
         &mut self,
         id: LaneId,
         changed: &Changed,
         after: Option<u64>,
-        mut send: impl FnMut(&mut Self, &Run),
+        mut send: impl FnMut(&mut Self, &Run, Option<u64>),
     ) {
         let mut run = self.lanes.buffer();
         let mut merged = Vec::new();
         for &key in changed.order() {
             if self.push_newest(id, changed, key, after, &mut merged, &mut run) == Fits::No {
-                send(self, &run);
+                send(self, &run, None);
                 run.clear();
                 self.push_newest(id, changed, key, after, &mut merged, &mut run);
             }
         }
         if !run.is_empty() {
-            send(self, &run);
+            send(self, &run, Some(self.ordinal));
         }
         self.lanes.recycle(run);
     }
@@ -213,7 +216,7 @@ impl Shard {
     }
 
     /// Sends one frame to all members of a lane.
-    fn send_run(&mut self, now: Now, id: LaneId, run: &Run, class: Class, io: &mut impl Io) {
+    fn send_run(&mut self, now: Now, id: LaneId, run: &Run, class: Class, ordinal: Option<u64>, io: &mut impl Io) {
         if run.is_empty() {
             return;
         }
@@ -221,7 +224,7 @@ impl Shard {
         if lane.members.is_empty() {
             return;
         }
-        self.frames.data(lane.dialect, FrameKind::Live, now.wall, run.items.len(), &run.bytes);
+        self.frames.data(lane.form(), FrameKind::Live, now.wall, (run.items.len(), &run.bytes), ordinal);
         let epoch = self.deflate_for(now, id);
         let Some(lane) = self.lanes.lane(id) else { return };
         let bytes = self.frames.plain();
@@ -240,10 +243,9 @@ impl Shard {
         }
     }
 
-    fn send_rest(&mut self, now: Now, id: LaneId, run: &Run, joiner: &Joiner, io: &mut impl Io) {
-        debug_assert!(self.lanes.lane(id).is_some());
-        let (items, bytes) = (&run.items[joiner.skip_items..], &run.bytes[joiner.skip_bytes..]);
-        self.send_to(now, joiner.session, items, bytes, Class::Owed, io);
+    fn send_rest(&mut self, now: Now, run: &Run, joiner: &Joiner, ordinal: Option<u64>, io: &mut impl Io) {
+        let rest = (&run.items[joiner.skip_items..], &run.bytes[joiner.skip_bytes..]);
+        self.send_to(now, joiner.session, rest, Class::Owed, ordinal, io);
     }
 
     /// Sends one session a frame of its own.
@@ -251,16 +253,16 @@ impl Shard {
         &mut self,
         now: Now,
         index: u32,
-        items: &[Item],
-        bytes: &[u8],
+        (items, bytes): (&[Item], &[u8]),
         class: Class,
+        ordinal: Option<u64>,
         io: &mut impl Io,
     ) {
         if items.is_empty() {
             return;
         }
         let Some(session) = self.sessions.at(index) else { return };
-        self.frames.data(session.dialect, FrameKind::Live, now.wall, items.len(), bytes);
+        self.frames.data(session.form(), FrameKind::Live, now.wall, (items.len(), bytes), ordinal);
         self.send_frame(now, index, items, class, io);
     }
 
@@ -311,7 +313,7 @@ impl Shard {
         let Some(at) = session.memberships.iter().position(|membership| membership.lane == id) else { return };
         let membership = session.memberships.swap_remove(at);
         let Some(owed) = self.take_out(key, membership) else { return };
-        self.hand_over(now, key, id, &owed, io);
+        self.hand_over(now, id, &owed, io);
     }
 
     /// Removes a session from a lane's lists; says from where on the lane has gathered something for it.
@@ -339,17 +341,18 @@ impl Shard {
     }
 
     /// Gives one session alone what the lane has gathered for it.
-    fn hand_over(&mut self, now: Now, key: SessionKey, id: LaneId, owed: &Joiner, io: &mut impl Io) {
+    fn hand_over(&mut self, now: Now, id: LaneId, owed: &Joiner, io: &mut impl Io) {
         let Some(lane) = self.lanes.lane_mut(id) else { return };
         if !lane.pending.is_empty() {
             let run = std::mem::take(&mut lane.pending);
-            self.send_rest(now, id, &run, owed, io);
+            let ordinal = Some(lane.ordinal);
+            self.send_rest(now, &run, owed, ordinal, io);
             if let Some(lane) = self.lanes.lane_mut(id) {
                 lane.pending = run;
             }
         } else if !lane.changed.is_empty() {
             let changed = std::mem::take(&mut lane.changed);
-            self.send_news(now, key.index, id, &changed, owed.position, io);
+            self.send_news(now, owed.session, id, &changed, owed.position, io);
             if let Some(lane) = self.lanes.lane_mut(id) {
                 lane.changed = changed;
             }

@@ -10,6 +10,7 @@ use wire::{Dialect, Mode};
 
 use super::changed::Changed;
 use super::deflate::{CompressorId, Compressors};
+use super::frames::{Form, Framing};
 use super::selection::{Change, Pair, Selection, UNREGISTERED};
 use crate::{Compression, DeflateConfig, Run, StreamKey};
 
@@ -33,6 +34,7 @@ pub(crate) struct Joiner {
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) dialect: Dialect,
+    pub(crate) framing: Framing,
     pub(crate) compression: Compression,
     pub(crate) mode: Mode,
     /// Tells lanes apart that deliver the same; see [`PART_MEMBERS_MAX`].
@@ -44,6 +46,8 @@ pub(crate) struct Lane {
     pub(crate) detached: u32,
     /// Mode `every`: what is to be flushed.
     pub(crate) pending: Run,
+    /// The ordinal of the last of it.
+    pub(crate) ordinal: u64,
     /// Mode `latest`: which streams have changed, in the order of their first change.
     pub(crate) changed: Changed,
     /// Mode `latest`: when the lane is to be flushed, if something has changed.
@@ -74,6 +78,7 @@ pub(crate) struct Lanes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Identity {
     dialect: usize,
+    framing: Framing,
     mode: Mode,
     compression: Compression,
     part: u32,
@@ -186,12 +191,13 @@ impl Lanes {
     /// The lane with that selection; a new one if there is none.
     pub(crate) fn find_or_create(
         &mut self,
-        dialect: Dialect,
+        Form { dialect, framing }: Form,
         mode: Mode,
         compression: Compression,
         selection: Selection,
     ) -> LaneId {
-        let mut identity = Identity { dialect: dialect.index(), mode, compression, part: 0, hash: selection.hash };
+        let hash = selection.hash;
+        let mut identity = Identity { dialect: dialect.index(), framing, mode, compression, part: 0, hash };
         while let Some(&id) = self.by_identity.get(&identity) {
             let full = |lane: &Lane| lane.population() >= PART_MEMBERS_MAX;
             if !may_have_parts(mode, compression) || !self.lane(id).is_some_and(full) {
@@ -205,6 +211,7 @@ impl Lanes {
         });
         let mut lane = Box::new(Lane {
             dialect,
+            framing,
             compression,
             mode,
             part: identity.part,
@@ -213,6 +220,7 @@ impl Lanes {
             joiners: Vec::new(),
             detached: 0,
             pending: Run::default(),
+            ordinal: 0,
             changed: Changed::default(),
             due: None,
             followers: 0,
@@ -315,11 +323,21 @@ fn register(interest: &mut Vec<Vec<LaneId>>, key: StreamKey, id: LaneId) -> u32 
 }
 
 fn identity(lane: &Lane) -> Identity {
-    let (dialect, mode, compression) = (lane.dialect.index(), lane.mode, lane.compression);
-    Identity { dialect, mode, compression, part: lane.part, hash: lane.selection.hash }
+    let &Lane { framing, mode, compression, part, .. } = lane;
+    Identity { dialect: lane.dialect.index(), framing, mode, compression, part, hash: lane.selection.hash }
 }
 
 impl Lane {
+    /// How its messages are written.
+    pub(crate) fn form(&self) -> Form {
+        Form { dialect: self.dialect, framing: self.framing }
+    }
+
+    /// Whether it has gathered nothing that is still to be sent.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.pending.is_empty() && self.changed.is_empty()
+    }
+
     /// A number that differs from lane to lane, to spread what they do over time.
     pub(crate) fn phase(&self) -> u64 {
         // By the golden ratio, any number of parts lie evenly.
@@ -350,8 +368,12 @@ mod tests {
         selection
     }
 
+    fn form(dialect: Dialect) -> Form {
+        Form { dialect, framing: Framing::WebSocket }
+    }
+
     fn create(lanes: &mut Lanes, keys: &[u32]) -> LaneId {
-        let id = lanes.find_or_create(Dialect::NativeJson, Mode::Every, Compression::Off, selection(keys));
+        let id = lanes.find_or_create(form(Dialect::NativeJson), Mode::Every, Compression::Off, selection(keys));
         if let Some(lane) = lanes.lane_mut(id) {
             lane.detached = 1;
         }
@@ -364,8 +386,8 @@ mod tests {
         let a = create(&mut lanes, &[1, 2, 3]);
         let mut other = selection(&[9, 3]);
         other.apply(&Change { add: vec![key(1), key(2)], remove: vec![key(9)], ..Change::default() });
-        assert_eq!(lanes.find_or_create(Dialect::NativeJson, Mode::Every, Compression::Off, other.clone()), a);
-        assert_ne!(lanes.find_or_create(Dialect::NativeMessagePack, Mode::Every, Compression::Off, other), a);
+        assert_eq!(lanes.find_or_create(form(Dialect::NativeJson), Mode::Every, Compression::Off, other.clone()), a);
+        assert_ne!(lanes.find_or_create(form(Dialect::NativeMessagePack), Mode::Every, Compression::Off, other), a);
     }
 
     proptest! {

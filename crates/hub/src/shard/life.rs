@@ -10,9 +10,10 @@ use websocket::frame;
 use wire::{Dialect, NoticeCode, ServerMessage, SlowPolicy};
 
 use super::deflate::Epoch;
+use super::frames::{self, EventFields, Form, Framing};
 use super::outbox::{Class, Withdraw};
 use super::session::{Bucket, Outgoing, Session, State};
-use super::{Shard, ShardConfig};
+use super::{Shard, ShardConfig, stream};
 use crate::{Compression, Disconnect, Io, Now, SessionKey};
 
 /// A round over all sessions, a part of them at a time, that looks at what is due for each. One comparison of a few
@@ -57,9 +58,14 @@ impl Shard {
 
     /// Opens a session and welcomes it.
     pub fn open(&mut self, now: Now, dialect: Dialect, compression: Compression, io: &mut impl Io) -> SessionKey {
+        self.open_as(now, Form { dialect, framing: Framing::WebSocket }, compression, io)
+    }
+
+    pub(super) fn open_as(&mut self, now: Now, form: Form, compression: Compression, io: &mut impl Io) -> SessionKey {
         let limits = self.config.limits;
         let key = self.sessions.insert(Session {
-            dialect,
+            dialect: form.dialect,
+            framing: form.framing,
             compression,
             follows: None,
             in_step: Epoch::NONE,
@@ -77,6 +83,10 @@ impl Shard {
             progress_at: now.monotonic,
         });
         self.stats.sessions_opened += 1;
+        let retry_ms = match form.framing {
+            Framing::WebSocket => None,
+            Framing::EventStream => Some(stream::RETRY_MS + self.random() % stream::RETRY_MS),
+        };
         let name = format!("{}-{}-{}", self.config.index, key.index, key.generation);
         let welcome = ServerMessage::Welcome {
             version: &self.config.version,
@@ -86,7 +96,8 @@ impl Shard {
             heartbeat_ms: self.config.heartbeat_ms,
             limits: &limits,
         };
-        self.frames.message(dialect, &welcome);
+        let fields = EventFields { retry_ms, ordinal: None };
+        self.frames.message(form, &welcome, fields);
         self.send_frame(now, key.index, &[], Class::Kept, io);
         if let Some(outcome) = self.outcome {
             self.say_outcome(now, key, outcome, io);
@@ -265,12 +276,17 @@ impl Shard {
             return self.begin_close(now, key, Disconnect::SlowConsumer, io);
         }
         if limits.ping_interval_ms > 0 && session.ping_due <= now.monotonic {
-            if u32::from(session.pings_unanswered) >= limits.pings_unanswered_max.max(1) {
+            if session.framing == Framing::WebSocket
+                && u32::from(session.pings_unanswered) >= limits.pings_unanswered_max.max(1)
+            {
                 return self.begin_close(now, key, Disconnect::PingTimeout, io);
             }
             session.pings_unanswered = session.pings_unanswered.saturating_add(1);
             session.ping_due = now.monotonic + Duration::from_millis(u64::from(limits.ping_interval_ms));
-            self.send_control(now, key, &frame::ping_frame(&[]), io);
+            match session.framing {
+                Framing::WebSocket => self.send_control(now, key, &frame::ping_frame(&[]), io),
+                Framing::EventStream => self.send_control(now, key, frames::COMMENT, io),
+            }
         }
         let Some(session) = self.sessions.at(index) else { return };
         if heartbeat_ms > 0 && session.heartbeat_due <= now.monotonic {
@@ -278,7 +294,9 @@ impl Shard {
             session.heartbeat_due = (session.heartbeat_due + interval).max(now.monotonic);
             let (delivered, dropped) = (session.delivered, session.dropped);
             let message = ServerMessage::Heartbeat { time: now.wall, delivered, dropped };
-            self.say(now, key, &message, Class::Passing, io);
+            let (form, ordinal) = (session.form(), self.seen_by(index));
+            self.frames.message(form, &message, EventFields { ordinal, retry_ms: None });
+            self.send_frame(now, index, &[], Class::Passing, io);
         }
     }
 
@@ -289,16 +307,19 @@ impl Shard {
             return;
         }
         let Some(code) = reason.close_code() else { return self.forget(key, reason, io) };
+        let deadline = now.monotonic + self.config.close_timeout;
+        if session.framing == Framing::EventStream {
+            return self.end_stream(now, key, reason, code, deadline, io);
+        }
         self.abandon(key);
         self.send_control(now, key, &frame::close_frame(code, &reason.text()), io);
-        let deadline = now.monotonic + self.config.close_timeout;
         if let Some(session) = self.sessions.by_key(key) {
             session.state = State::Closing { reason, deadline };
         }
     }
 
     /// Takes a session out of its lanes and takes back what waits for it.
-    fn abandon(&mut self, key: SessionKey) {
+    pub(super) fn abandon(&mut self, key: SessionKey) {
         self.leave_all(key);
         self.sessions.withdraw(key, Withdraw::AllButUrgent, &mut self.stats, |_, _| {});
     }
@@ -313,7 +334,7 @@ impl Shard {
     }
 
     /// Disconnects when the outbox is empty, or lets it drain until the deadline.
-    fn finish(&mut self, key: SessionKey, reason: Disconnect, deadline: Duration, io: &mut impl Io) {
+    pub(super) fn finish(&mut self, key: SessionKey, reason: Disconnect, deadline: Duration, io: &mut impl Io) {
         let Some(session) = self.sessions.by_key(key) else { return };
         if session.outbox.is_none() {
             self.forget(key, reason, io);

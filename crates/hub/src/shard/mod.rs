@@ -16,6 +16,7 @@ mod outbox;
 mod selection;
 mod session;
 mod stall;
+mod stream;
 mod subscribe;
 
 use std::cmp::Reverse;
@@ -29,12 +30,14 @@ use wire::{Dialect, Limits, NoticeCode, ServerMessage};
 
 use crate::{Batch, Catalog, DeflateConfig, FeedOutcome, Io, Now, SessionKey, Stats, StreamKey, Upstream};
 use command::Operation;
+pub use command::Targets;
 use flush::Rounds;
-use frames::FrameBuffer;
+use frames::{EventFields, FrameBuffer};
 use lane::{LaneId, Lanes};
 use life::{Draining, Sweep};
 use outbox::Class;
 use session::{Aftermath, Sessions};
+pub use stream::StreamRequest;
 
 /// How a shard is set up.
 #[derive(Debug, Clone)]
@@ -109,6 +112,8 @@ pub struct Shard {
     last_seq: Vec<u64>,
     /// Counts batches, to tell newest values from before a session joined from those after.
     position: u64,
+    /// Everything that any session here wants up to this ordinal has been taken in.
+    ordinal: u64,
     /// Requests on their way, oldest first; replies come back in this order.
     in_flight: VecDeque<(SessionKey, Operation)>,
     rounds: Rounds,
@@ -136,6 +141,7 @@ impl Shard {
         Self {
             sessions: Sessions::new(config.limits.outbox_bytes_max as usize, config.outbox_total_bytes_max),
             sweep: Sweep::new(&config),
+            frames: FrameBuffer::new(&config.epoch),
             rng: config.seed ^ 0x9e37_79b9_7f4a_7c15 ^ (config.index as u64) << 48,
             lanes: Lanes::new(config.deflate.clone()),
             config,
@@ -143,12 +149,12 @@ impl Shard {
             newest: Default::default(),
             last_seq: Vec::new(),
             position: 0,
+            ordinal: 0,
             in_flight: VecDeque::new(),
             rounds: Rounds::default(),
             timers: BinaryHeap::new(),
             draining: None,
             outcome: None,
-            frames: FrameBuffer::default(),
             stats: Stats::default(),
         }
     }
@@ -231,6 +237,7 @@ impl Shard {
     /// Hands a batch to the lanes that want something of it.
     fn take_in(&mut self, now: Now, batch: &Batch, io: &mut impl Io) {
         self.position += 1;
+        self.ordinal = self.ordinal.max(batch.last_ordinal());
         for item in batch.items() {
             if let Some(last) = self.last_seq.get_mut(item.key.index()) {
                 *last = item.seq;
@@ -254,6 +261,7 @@ impl Shard {
             if bytes.len() <= self.config.frame_bytes_max {
                 self.make_room(now, id, bytes.len(), io);
                 if let Some(lane) = self.lanes.lane_mut(id) {
+                    lane.ordinal = batch.last_ordinal();
                     lane.pending.items.extend_from_slice(batch.items());
                     lane.pending.bytes.extend_from_slice(bytes);
                 }
@@ -284,6 +292,7 @@ impl Shard {
                     self.make_room(now, id, element.len(), io);
                 }
                 if let Some(lane) = self.lanes.lane_mut(id) {
+                    lane.ordinal = batch.ordinal(index);
                     lane.pending.push(item.key, item.seq, element);
                 }
             }
@@ -351,7 +360,8 @@ impl Shard {
         if session.state != session::State::Open {
             return;
         }
-        self.frames.message(session.dialect, message);
+        let fields = EventFields { retry_ms: stream::retry_ms(message), ..EventFields::default() };
+        self.frames.message(session.form(), message, fields);
         self.send_frame(now, key.index, &[], class, io);
     }
 

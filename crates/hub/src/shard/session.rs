@@ -12,6 +12,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use wire::{Dialect, GapReason, Limits, SlowPolicy};
 
 use super::deflate::Epoch;
+use super::frames::{Form, Framing};
 use super::lane::LaneId;
 use super::outbox::{Class, Frame, Outbox, Withdraw};
 use crate::{Compression, Disconnect, Io, Item, Now, SessionKey, Stats, StreamKey, Written};
@@ -20,6 +21,7 @@ use crate::{Compression, Disconnect, Io, Item, Now, SessionKey, Stats, StreamKey
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) dialect: Dialect,
+    pub(crate) framing: Framing,
     pub(crate) compression: Compression,
     /// The lane whose compressor's history the session shares, or waits to.
     pub(crate) follows: Option<LaneId>,
@@ -40,6 +42,13 @@ pub(crate) struct Session {
     pub(crate) pings_unanswered: u8,
     /// The last instant at which the outbox got shorter, or was empty.
     pub(crate) progress_at: Duration,
+}
+
+impl Session {
+    /// How its messages are written.
+    pub(crate) fn form(&self) -> Form {
+        Form { dialect: self.dialect, framing: self.framing }
+    }
 }
 
 /// Where a session is in its life.
@@ -445,6 +454,7 @@ mod tests {
             follows: None,
             in_step: Epoch::NONE,
             dialect: Dialect::NativeJson,
+            framing: Framing::WebSocket,
             state: State::Open,
             slow: SlowPolicy::Conflate,
             memberships: Vec::new(),

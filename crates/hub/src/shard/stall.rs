@@ -156,7 +156,7 @@ impl Shard {
                 continue;
             }
             if run.bytes.len() + element.len() > self.config.frame_bytes_max {
-                self.send_recovered(now, key, &mut run, &mut gaps, io);
+                self.send_recovered(now, key, &mut run, &mut gaps, None, io);
             }
             // Before a value the gap ends with the number before, before a snapshot with the snapshot's.
             let to_seq = if unsent { item.seq } else { item.seq - 1 };
@@ -171,8 +171,9 @@ impl Shard {
             }
             if unsent { &mut state } else { &mut run }.push(item.key, item.seq, element);
         }
-        self.send_recovered(now, key, &mut run, &mut gaps, io);
-        self.send_recovered_state(now, key, &state, io);
+        let after_run = state.is_empty().then_some(reply.ordinal);
+        self.send_recovered(now, key, &mut run, &mut gaps, after_run, io);
+        self.send_recovered_state(now, key, &state, reply.ordinal, io);
         if let Some(session) = self.sessions.by_key(key) {
             session.dropped += dropped;
         }
@@ -188,12 +189,20 @@ impl Shard {
         }
     }
 
-    fn send_recovered(&mut self, now: Now, key: SessionKey, run: &mut Run, gaps: &mut usize, io: &mut impl Io) {
+    fn send_recovered(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        run: &mut Run,
+        gaps: &mut usize,
+        ordinal: Option<u64>,
+        io: &mut impl Io,
+    ) {
         if run.items.len() + *gaps > 0
             && let Some(session) = self.sessions.by_key(key)
         {
             let count = run.items.len() + *gaps;
-            self.frames.data(session.dialect, wire::FrameKind::Live, now.wall, count, &run.bytes);
+            self.frames.data(session.form(), wire::FrameKind::Live, now.wall, (count, &run.bytes), ordinal);
             // Kept: a gap that has been counted must reach the client.
             self.send_frame(now, key.index, &run.items, Class::Kept, io);
             self.stats.gaps += *gaps as u64;
@@ -203,13 +212,13 @@ impl Shard {
     }
 
     /// Sends the snapshot that had been withdrawn; one frame, as large as what the client had asked for.
-    fn send_recovered_state(&mut self, now: Now, key: SessionKey, state: &Run, io: &mut impl Io) {
+    fn send_recovered_state(&mut self, now: Now, key: SessionKey, state: &Run, ordinal: u64, io: &mut impl Io) {
         if state.is_empty() {
             return;
         }
         let Some(session) = self.sessions.by_key(key) else { return };
         let kind = wire::FrameKind::Snapshot;
-        self.frames.data(session.dialect, kind, now.wall, state.items.len(), &state.bytes);
+        self.frames.data(session.form(), kind, now.wall, (state.items.len(), &state.bytes), Some(ordinal));
         self.stats.snapshot_elements += state.items.len() as u64;
         self.send_frame(now, key.index, &[], Class::Kept, io);
     }

@@ -11,6 +11,7 @@ use wire::{CommandId, ErrorCode, FrameKind, Mode, Recovered, ServerMessage, Subs
 
 use super::Shard;
 use super::command::{Operation, Subscription, Targets, Verb};
+use super::frames::EventFields;
 use super::lane::LaneId;
 use super::outbox::Class;
 use super::selection::{Change, Selection};
@@ -34,6 +35,7 @@ impl Edits {
 impl Shard {
     /// Applies the sequencer's reply to the oldest request.
     pub(super) fn apply(&mut self, now: Now, reply: &Reply, io: &mut impl Io) {
+        self.ordinal = self.ordinal.max(reply.ordinal);
         let Some((key, operation)) = self.in_flight.pop_front() else { return };
         for (stream, seq) in &reply.positions {
             if let Some(last) = self.last_seq.get_mut(stream.index()) {
@@ -115,13 +117,17 @@ impl Shard {
             mode: wanted.mode,
             recovered: &recovered,
         };
-        self.say(now, key, &message, Class::Kept, io);
+        let Some(session) = self.sessions.by_key(key) else { return };
+        let nothing_follows = reply.gaps.is_empty() && reply.snapshot.is_empty() && reply.replay.is_empty();
+        let ordinal = (nothing_follows && session.stall.is_none()).then_some(reply.ordinal);
+        self.frames.message(session.form(), &message, EventFields { ordinal, retry_ms: None });
+        self.send_frame_to(now, key, &[], Class::Kept, io);
     }
 
     /// Sends declared gaps, then the state, then what was missed.
     fn send_state(&mut self, now: Now, key: SessionKey, reply: &Reply, io: &mut impl Io) {
         let Some(session) = self.sessions.by_key(key) else { return };
-        let dialect = session.dialect;
+        let form = session.form();
         if let Some(stall) = &mut session.stall {
             // Nothing is added to what waits; the state comes with the newest values once the session has caught up.
             return stall.postpone(reply);
@@ -130,12 +136,14 @@ impl Shard {
         let mut dropped = 0;
         for (stream, gap, time) in &reply.gaps {
             if let Some(instrument) = self.catalog.get(stream.instrument()) {
-                wire::encode_gap(dialect, instrument, *time, *gap, &mut gaps);
+                wire::encode_gap(form.dialect, instrument, *time, *gap, &mut gaps);
                 dropped += gap.to_seq + 1 - gap.from_seq;
             }
         }
         if !reply.gaps.is_empty() {
-            self.frames.data(dialect, FrameKind::Live, now.wall, reply.gaps.len(), &gaps);
+            // Whoever is cut before the last of all this goes on from where it was, and is told of the gaps again.
+            let ordinal = (reply.snapshot.is_empty() && reply.replay.is_empty()).then_some(reply.ordinal);
+            self.frames.data(form, FrameKind::Live, now.wall, (reply.gaps.len(), &gaps), ordinal);
             self.send_frame_to(now, key, &[], Class::Kept, io);
             self.stats.gaps += reply.gaps.len() as u64;
             self.stats.dropped_evicted += dropped;
@@ -144,16 +152,36 @@ impl Shard {
             }
         }
         self.stats.snapshot_elements += reply.snapshot.len() as u64;
-        self.send_elements(now, key, FrameKind::Snapshot, &reply.snapshot, io);
-        self.send_elements(now, key, FrameKind::Live, &reply.replay, io);
+        let all_seen = |sent: usize| (sent == reply.snapshot.len() && reply.replay.is_empty()).then_some(reply.ordinal);
+        self.send_elements(now, key, FrameKind::Snapshot, &reply.snapshot, all_seen, io);
+        let all_seen = |sent: usize| {
+            if sent == reply.replay.len() {
+                return Some(reply.ordinal);
+            }
+            // Beside a state that is newer, the middle of the replay is no point to go on from.
+            let alone = reply.gaps.is_empty() && reply.snapshot.is_empty();
+            reply.replay_ordinals.get(sent - 1).copied().filter(|_| alone)
+        };
+        self.send_elements(now, key, FrameKind::Live, &reply.replay, all_seen, io);
     }
 
-    /// Sends elements in frames of at most the longest size.
-    fn send_elements(&mut self, now: Now, key: SessionKey, kind: FrameKind, elements: &Elements, io: &mut impl Io) {
+    /// Sends elements in frames of at most the longest size; `seen` says up to which ordinal a client has seen everything
+    /// that was sent so many of them.
+    fn send_elements(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        kind: FrameKind,
+        elements: &Elements,
+        seen: impl Fn(usize) -> Option<u64>,
+        io: &mut impl Io,
+    ) {
+        let mut sent = 0;
         for (items, bytes) in elements.chunks(self.config.frame_bytes_max) {
+            sent += items.len();
             let Some(session) = self.sessions.by_key(key) else { return };
             let class = if kind == FrameKind::Live { Class::Missed } else { Class::State };
-            self.frames.data(session.dialect, kind, now.wall, items.len(), bytes);
+            self.frames.data(session.form(), kind, now.wall, (items.len(), bytes), seen(sent));
             self.send_frame(now, key.index, items, class, io);
         }
     }
@@ -308,7 +336,7 @@ impl Shard {
             return;
         }
         let Some(session) = self.sessions.by_key(key) else { return };
-        let id = self.lanes.find_or_create(session.dialect, mode, session.compression, selection);
+        let id = self.lanes.find_or_create(session.form(), mode, session.compression, selection);
         self.join(key, id);
     }
 
