@@ -134,7 +134,8 @@ bench-scale: bench-build ## the row of 19,000 connections
 	$(BENCH) render $(BENCH_FLAGS)
 
 bench-code: | tools ## what the pieces cost: simulator, encoding, the load generator's ceiling
-	cargo bench --package simulator --package wire --package market --package recording --package hub --package loadtest --package gateway
+	cargo bench --package simulator --package wire --package market --package recording --package hub --package loadtest \
+		--package gateway --package tickerplant-client
 
 # --- lint ---
 

@@ -87,6 +87,7 @@ fn dependencies_point_downwards() {
         ("feed", &["hub", "gateway", "websocket", "tickerplant"]),
         ("simulator", &["wire", "websocket", "hub", "feed", "gateway", "tickerplant"]),
         ("gateway", &["tickerplant"]),
+        ("tickerplant-client", &["websocket", "hub", "feed", "gateway", "simulator", "tickerplant"]),
     ] {
         let reachable = graph.reachable(name);
         let found: Vec<_> = above.iter().filter(|above| reachable.contains(**above)).collect();
