@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use market::BookDepth;
 
-#[derive(Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct ClientBook {
     /// Bids, asks: size by price.
     sides: [BTreeMap<i64, u64>; 2],
@@ -38,9 +38,14 @@ impl ClientBook {
         self.reached = self.reached.max(seq);
     }
 
+    /// The largest number that was applied.
+    pub(crate) fn reached(&self) -> u64 {
+        self.reached
+    }
+
     /// Whether a snapshot has come.
     pub(crate) fn is_known(&self) -> bool {
-        self.reached > 0
+        self.reached() > 0
     }
 
     /// Compares with the best levels of the whole book.

@@ -291,7 +291,7 @@ impl Client {
                 continue;
             }
             for row in answer["instruments"].as_array().unwrap() {
-                let key = super::channel_key(row[0].as_str().unwrap(), channel);
+                let key = super::decode::channel_key(row[0].as_str().unwrap(), channel);
                 self.pairs.insert(key, mode);
             }
         }
@@ -309,7 +309,7 @@ impl Client {
                 continue;
             }
             for symbol in command["symbols"].as_array().unwrap() {
-                let key = super::channel_key(symbol.as_str().unwrap(), channel);
+                let key = super::decode::channel_key(symbol.as_str().unwrap(), channel);
                 let Some(mode) = self.pairs.remove(&key) else { continue };
                 match self.stars.get(&channel) {
                     // It was subscribed by its name in the mode of `*`: the server did not even note it.
@@ -349,7 +349,7 @@ impl Client {
                 let mine = if symbol == "*" {
                     self.stars.get(&channel).copied()
                 } else {
-                    self.mode(super::channel_key(symbol, channel))
+                    self.mode(super::decode::channel_key(symbol, channel))
                 };
                 assert_eq!(mine, Some(mode), "{context}: {channel} {symbol}");
             }

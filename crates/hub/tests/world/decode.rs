@@ -105,7 +105,7 @@ fn json_element(element: &Value) -> Element {
     let seq = element["seq"].as_u64().unwrap();
     let time = market::Timestamp::parse_rfc3339(text("time")).unwrap().0;
     let price = |name: &str| element[name].as_str().map_or(0, |text| market::parse_decimal(text, -2).unwrap());
-    let value = |channel, price, id| Element::Value { key: super::channel_key(symbol, channel), seq, time, price, id };
+    let value = |channel, price, id| Element::Value { key: channel_key(symbol, channel), seq, time, price, id };
     match text("type") {
         "trade" => value(Channel::Trades, price("price"), element["trade_id"].as_u64().unwrap()),
         "quote" => value(Channel::Quotes, price("bid"), 0),
@@ -118,7 +118,7 @@ fn json_element(element: &Value) -> Element {
                 levels.map(|level| (decimal(&level[0], -2), decimal(&level[1], -3) as u64)).collect()
             };
             Element::Book {
-                key: super::channel_key(symbol, book(element["depth"].as_u64().unwrap())),
+                key: channel_key(symbol, book(element["depth"].as_u64().unwrap())),
                 seq,
                 whole: kind == "book_snapshot",
                 sides: [side("bids"), side("asks")],
@@ -126,12 +126,17 @@ fn json_element(element: &Value) -> Element {
             }
         }
         "gap" => Element::Gap {
-            key: super::channel_key(symbol, text("channel").parse().unwrap()),
+            key: channel_key(symbol, text("channel").parse().unwrap()),
             from: element["from_seq"].as_u64().unwrap(),
             to: element["to_seq"].as_u64().unwrap(),
         },
         other => panic!("type {other} was not fed"),
     }
+}
+
+/// Instruments are called `S` and their number here.
+pub(crate) fn channel_key(symbol: &str, channel: Channel) -> StreamKey {
+    StreamKey::new(InstrumentId(symbol[1..].parse().unwrap()), channel)
 }
 
 fn bars(seconds: u64) -> Channel {

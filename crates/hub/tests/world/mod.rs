@@ -463,7 +463,3 @@ impl ShardSide {
         }
     }
 }
-
-pub(crate) fn channel_key(symbol: &str, channel: Channel) -> StreamKey {
-    StreamKey::new(InstrumentId(symbol[1..].parse().unwrap()), channel)
-}
