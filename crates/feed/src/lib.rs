@@ -9,4 +9,4 @@ mod source;
 
 pub use recording::{InvalidOption, OnBadRecord, Rebase, RecordingFeed, Repeat, ReplayOptions, Speed, open_recordings};
 pub use simulation::SimulatorFeed;
-pub use source::{Feed, FeedError, Progress};
+pub use source::{BookTroubles, Feed, FeedError, Progress};

@@ -24,13 +24,13 @@ use std::time::Duration;
 
 use market::{Event, Instrument, InstrumentId, Level, Price, Quote, Size, Symbol, Tick, Timestamp, Trade};
 
-use crate::{Feed, FeedError, Progress};
+use crate::{BookTroubles, Feed, FeedError, Progress};
 use books::{Books, Part};
 use decimal::Decimal;
 use merge::{Head, Merge, Popped};
 pub use options::{InvalidOption, OnBadRecord, Rebase, Repeat, ReplayOptions, Speed};
 use pace::Pace;
-use record::{Position, RawEvent, RawLevel, RawTick};
+use record::{Extent, Position, RawEvent, RawLevel, RawTick, RecordError};
 use survey::{Sources, Survey};
 
 /// How long a loop rests between the last tick of a pass and the first of the next. A recording of a single tick thus
@@ -65,7 +65,20 @@ pub fn open_recordings(paths: &[PathBuf], options: ReplayOptions) -> Result<Reco
     let ids = instruments.iter().map(|instrument| (instrument.symbol.clone(), instrument.id)).collect();
     let pass = Pass::open(paths, options.on_bad_record)?;
     let (paths, bad_records, session) = (paths.to_vec(), 0, None);
-    Ok(RecordingFeed { paths, options, pace, instruments, sources, ids, pass, bad_records, session })
+    let (books_refused, report) = (0, None);
+    Ok(RecordingFeed {
+        paths,
+        options,
+        pace,
+        instruments,
+        sources,
+        ids,
+        pass,
+        bad_records,
+        books_refused,
+        report,
+        session,
+    })
 }
 
 /// Recordings being replayed; see [`open_recordings`].
@@ -80,6 +93,10 @@ pub struct RecordingFeed {
     pass: Pass,
     /// Records skipped in the passes before
     bad_records: u64,
+    /// Changes of books that made no sense, in all passes
+    books_refused: u64,
+    /// See [`Feed::take_report`]
+    report: Option<String>,
     session: Option<Session>,
 }
 
@@ -165,6 +182,16 @@ impl RecordingFeed {
         FeedError::BadRecord { path, position: position.to_string(), reason }
     }
 
+    /// What a record that was left out means to the books of its file.
+    fn doubt(&mut self, file: usize, error: RecordError, out: &mut Vec<Tick>) {
+        let error = self.bad_record(file, error.position, error.reason);
+        self.report.get_or_insert_with(|| format!("{error}; the record is left out"));
+        let (session, rebase) = (&self.session, self.options.rebase);
+        let at = |time| session.as_ref().map_or(time, |session| session.time(time, rebase));
+        let ids = &self.pass.ids[file];
+        self.pass.books.doubt(file, |name| ids.get(name).copied(), at, out);
+    }
+
     /// The id of the instrument of a tick.
     fn instrument(&mut self, file: usize, name: usize) -> Result<InstrumentId, &'static str> {
         // The survey saw every name, unless somebody has written to the file since.
@@ -207,7 +234,16 @@ impl RecordingFeed {
                 let Some(kind) = self.pass.merge.book_kind(file) else { return Ok(()) };
                 let sources = self.sources[id.index()];
                 let part = Part { file, name: raw.name, instrument, sources, kind, change, end };
-                self.pass.books.apply(&part, raw.time, at, out)
+                if let Err(reason) = self.pass.books.apply(&part, raw.time, at, out) {
+                    // The record is as it should be; it is the book that cannot be. That is no reason to stop the others.
+                    self.books_refused += 1;
+                    let error = self.bad_record(file, raw.position, reason);
+                    let symbol = &self.instruments[id.index()].symbol;
+                    let report =
+                        || format!("{error}; nothing is known of the book of {symbol} until its next snapshot");
+                    self.report.get_or_insert_with(report);
+                }
+                Ok(())
             }
         };
         Span::extend(&mut self.pass.receive, raw.receive);
@@ -232,7 +268,11 @@ impl Feed for RecordingFeed {
         let mut ticks_left = ticks_max.max(1);
         let mut records_left = ticks_left.saturating_mul(RECORDS_PER_TICK);
         while ticks_left > 0 {
-            let receive = match self.pass.merge.head(&mut records_left) {
+            let head = self.pass.merge.head(&mut records_left);
+            for (file, error) in self.pass.merge.take_skipped() {
+                self.doubt(file, error, out);
+            }
+            let receive = match head {
                 Head::Unread => return Ok(Progress::Ready),
                 Head::Ready(receive) => receive,
                 Head::End => match (self.options.repeat, self.pass.length()) {
@@ -254,7 +294,14 @@ impl Feed for RecordingFeed {
             match self.pass.merge.pop() {
                 Some(Popped::Tick(file, raw)) => match self.emit_counted(file, &raw, &mut ticks_left, out) {
                     Ok(()) => {}
-                    Err(_) if self.options.on_bad_record == OnBadRecord::Skip => self.pass.merge.count_bad_record(),
+                    Err(reason) if self.options.on_bad_record == OnBadRecord::Skip => {
+                        self.pass.merge.count_bad_record();
+                        self.doubt(
+                            file,
+                            RecordError { position: raw.position, reason, extent: Extent::ThisRecord },
+                            out,
+                        );
+                    }
                     Err(reason) => return Err(self.bad_record(file, raw.position, reason)),
                 },
                 Some(Popped::Broken(file, error)) => return Err(self.bad_record(file, error.position, error.reason)),
@@ -266,6 +313,14 @@ impl Feed for RecordingFeed {
 
     fn bad_records(&self) -> u64 {
         self.bad_records + self.pass.merge.bad_records()
+    }
+
+    fn book_troubles(&self) -> BookTroubles {
+        BookTroubles { refused: self.books_refused, stale: self.pass.books.stale() }
+    }
+
+    fn take_report(&mut self) -> Option<String> {
+        self.report.take()
     }
 }
 

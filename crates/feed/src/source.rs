@@ -33,6 +33,27 @@ pub trait Feed: Send {
     fn bad_records(&self) -> u64 {
         0
     }
+
+    /// What went wrong with the books so far.
+    fn book_troubles(&self) -> BookTroubles {
+        BookTroubles::default()
+    }
+
+    /// The first mistake of the source since the last call that did not end it, in words: where, what, and what became of
+    /// it. The others are only counted.
+    fn take_report(&mut self) -> Option<String> {
+        None
+    }
+}
+
+/// Books that contradicted themselves. Nothing is known of such a book until its next snapshot, and everybody is told so
+/// by an empty one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BookTroubles {
+    /// Changes that made no sense
+    pub refused: u64,
+    /// Books of which nothing is known now for that reason
+    pub stale: u64,
 }
 
 /// What a poll came to.

@@ -45,6 +45,8 @@ pub struct Config {
     pub origins: Vec<String>,
     /// The memory for what resuming clients may have missed, in bytes
     pub replay_bytes_max: usize,
+    /// How long that is kept at most; zero for any time
+    pub replay_age_max: Duration,
     /// How many bars are kept of each instrument and interval; 0 makes no bars and serves no bar channels
     pub bars_history_max: usize,
     /// What may wait for one shard before its clients are told that it fell behind, in bytes
@@ -88,6 +90,7 @@ impl Config {
             drain: Duration::from_secs(5),
             origins: Vec::new(),
             replay_bytes_max: sequencer.replay_bytes_max,
+            replay_age_max: sequencer.replay_age_max,
             bars_history_max: sequencer.bars_history_max,
             // A batch is encoded once and shared by all shards. 32 MiB are about 600,000 elements, half a minute of a busy
             // market: a shard that is that far behind will not catch up by waiting.

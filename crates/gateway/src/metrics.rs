@@ -83,6 +83,7 @@ catalogue! {
     FEED_TICKS = "tickerplant_feed_ticks_total", Kind::Counter, "Ticks sequenced, derived ones included";
     FEED_TICKS_REFUSED = "tickerplant_feed_ticks_refused_total", Kind::Counter, "Ticks of instruments that the feed had not announced";
     FEED_BOOKS_REFUSED = "tickerplant_feed_books_refused_total", Kind::Counter, "Book updates that made no sense; the book is unknown until its next snapshot";
+    FEED_BOOKS_STALE = "tickerplant_feed_books_stale", Kind::Gauge, "Books of which nothing is known until their next snapshot, because the feed contradicted itself";
     FEED_BAD_RECORDS = "tickerplant_feed_bad_records_total", Kind::Counter, "Records of a recording that were skipped as bad";
     FEED_ERRORS = "tickerplant_feed_errors_total", Kind::Counter, "Feeds that broke";
     FEED_LATENESS = "tickerplant_feed_lateness_seconds", SECONDS, "From the instant at which the feed's next tick was due to the poll that took it";

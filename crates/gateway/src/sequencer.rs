@@ -11,9 +11,9 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use feed::{Feed, FeedError, Progress};
-use hub::{FeedOutcome, Request, Sequencer, SequencerStats, Upstream};
+use hub::{FeedOutcome, Request, Sequencer, Upstream};
 use market::{Tick, Timestamp};
-use metrics::{Counter, Histogram};
+use metrics::{Counter, Gauge, Histogram};
 use tokio::sync::oneshot;
 
 use crate::metrics as names;
@@ -149,6 +149,7 @@ impl SequencerLoop {
         let sequencer = Sequencer::new(hub::SequencerConfig {
             epoch: shared.epoch.clone(),
             replay_bytes_max: shared.config.replay_bytes_max,
+            replay_age_max: shared.config.replay_age_max,
             bars_history_max: shared.config.bars_history_max,
         });
         let mut this = Self {
@@ -175,7 +176,8 @@ impl SequencerLoop {
             self.answer(handle);
             self.poll_if_due();
             self.tell_time();
-            self.exporter.export(self.shared.clock.now().monotonic, self.sequencer.stats(), self.feed.bad_records());
+            self.sequencer.expire(self.shared.clock.now().monotonic);
+            self.exporter.export(self.shared.clock.now().monotonic, &mut self.sequencer, self.feed.as_mut());
             let pause = self.pause(handle);
             if !pause.is_zero() {
                 // An `unpark` since the checks above makes this return at once, so no wake-up is lost.
@@ -323,6 +325,7 @@ struct Exporter {
     ticks: Counter,
     refused: Counter,
     books_refused: Counter,
+    books_stale: Gauge,
     bad_records: Counter,
     errors: Counter,
     lateness: Histogram,
@@ -336,6 +339,7 @@ impl Exporter {
             ticks: metrics.counter(names::FEED_TICKS),
             refused: metrics.counter(names::FEED_TICKS_REFUSED),
             books_refused: metrics.counter(names::FEED_BOOKS_REFUSED),
+            books_stale: metrics.gauge(names::FEED_BOOKS_STALE),
             bad_records: metrics.counter(names::FEED_BAD_RECORDS),
             errors: metrics.counter(names::FEED_ERRORS),
             lateness: metrics.histogram(names::FEED_LATENESS),
@@ -343,13 +347,27 @@ impl Exporter {
         }
     }
 
-    fn export(&mut self, now: Duration, stats: SequencerStats, bad_records: u64) {
-        if now >= self.due {
-            self.due = now + Duration::from_secs(1);
-            self.ticks.absolute(stats.ticks);
-            self.refused.absolute(stats.ticks_refused);
-            self.books_refused.absolute(stats.books_refused);
-            self.bad_records.absolute(bad_records);
+    /// Also says in the log what was wrong with the feed's input, the first mistake of each second; all are counted.
+    fn export(&mut self, now: Duration, sequencer: &mut Sequencer, feed: &mut dyn Feed) {
+        if now < self.due {
+            return;
+        }
+        self.due = now + Duration::from_secs(1);
+        let (stats, troubles, bad_records) = (sequencer.stats(), feed.book_troubles(), feed.bad_records());
+        let books_refused = stats.books_refused + troubles.refused;
+        self.ticks.absolute(stats.ticks);
+        self.refused.absolute(stats.ticks_refused);
+        self.books_refused.absolute(books_refused);
+        self.books_stale.set((stats.books_stale + troubles.stale) as f64);
+        self.bad_records.absolute(bad_records);
+        if let Some(first) = feed.take_report() {
+            tracing::warn!(bad_records, books_refused, "the feed: {first}");
+        }
+        if let Some((symbol, error)) = sequencer.take_refused() {
+            tracing::warn!(
+                books_refused,
+                "the feed: {error}; nothing is known of the book of {symbol} until its next snapshot"
+            );
         }
     }
 }

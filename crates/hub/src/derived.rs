@@ -16,6 +16,7 @@ use rustc_hash::FxHashMap;
 pub(crate) struct Derived {
     /// By instrument; none for those that never had a book
     books: Vec<Option<Box<KeptBook>>>,
+    books_stale: u64,
     bars: Bars,
     /// Bars kept of each instrument and interval; 0 keeps none and makes none
     bars_history_max: usize,
@@ -31,6 +32,8 @@ struct KeptBook {
     views: BookViews,
     /// The time of the last update
     time: Timestamp,
+    /// Whether an update made no sense and no snapshot has come since
+    is_lost: bool,
 }
 
 impl Derived {
@@ -38,6 +41,7 @@ impl Derived {
         let statistics = Statistics::new(RollingWindow::default());
         Self {
             books: Vec::new(),
+            books_stale: 0,
             bars: Bars::new(bars_history_max),
             bars_history_max,
             statistics_due: statistics.deadline(),
@@ -95,7 +99,16 @@ impl Derived {
         }
         let book = self.books[index].get_or_insert_default();
         book.time = tick.time;
-        book.views.apply(&tick.event, emit)
+        let result = book.views.apply(&tick.event, emit);
+        let was_lost = book.is_lost;
+        book.is_lost = result.is_err() || was_lost && book.views.is_stale();
+        self.books_stale = self.books_stale + u64::from(book.is_lost) - u64::from(was_lost);
+        result
+    }
+
+    /// How many books are unknown because they were contradicted.
+    pub(crate) fn books_stale(&self) -> u64 {
+        self.books_stale
     }
 
     /// Hands over the bars that have changed since the last call.

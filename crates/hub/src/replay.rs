@@ -1,8 +1,11 @@
 //! The recent past of each stream: the last value, and what a resuming client may have missed.
 //!
 //! **Invariant:** a stream that has had a tick always keeps its newest, whatever the bounds say.
+//!
+//! Three things bound it: the bytes of all streams, the ticks of each, and their age ([`Expiry`]).
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use market::{Event, Level, Timestamp};
 
@@ -18,6 +21,8 @@ pub(crate) struct Past {
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     recent: VecDeque<Past>,
+    /// The newest number at the last round of [`Expiry`]
+    marked: u64,
 }
 
 /// How much of the past all streams together keep.
@@ -25,6 +30,44 @@ pub(crate) struct Stream {
 pub(crate) struct Budget {
     bytes: usize,
     bytes_max: usize,
+}
+
+/// Forgets what is older than some time, by rounds: what was there in the round before is forgotten. So nothing is kept of
+/// when each tick came, a tick lives for half of the time at least, and the work is spread over many calls.
+#[derive(Debug)]
+pub(crate) struct Expiry {
+    /// From a round to the next, half of the greatest age; zero for none
+    round: Duration,
+    /// When the next round begins
+    due: Duration,
+    /// The next stream of this round
+    at: usize,
+}
+
+/// The most streams that are visited at once: some tens of microseconds.
+const VISITED_AT_ONCE_MAX: usize = 2048;
+
+impl Expiry {
+    pub(crate) fn new(age_max: Duration) -> Self {
+        Self { round: age_max / 2, due: Duration::ZERO, at: 0 }
+    }
+
+    /// Goes on with the round, if one is due at `now`, of any monotonic clock.
+    pub(crate) fn advance(&mut self, now: Duration, streams: &mut [Stream], budget: &mut Budget) {
+        if self.round.is_zero() || now < self.due {
+            return;
+        }
+        let mut visited = 0;
+        for stream in streams.iter_mut().skip(self.at).take(VISITED_AT_ONCE_MAX) {
+            stream.expire(budget);
+            visited += 1;
+        }
+        self.at += visited;
+        if visited < VISITED_AT_ONCE_MAX {
+            self.at = 0;
+            self.due = now + self.round;
+        }
+    }
 }
 
 /// The most ticks that one stream keeps, so that a busy one does not starve the others of the common budget.
@@ -90,6 +133,18 @@ impl Stream {
         self.recent.get(usize::try_from(seq.checked_sub(first)?).ok()?)
     }
 
+    /// Forgets what was there the last time.
+    fn expire(&mut self, budget: &mut Budget) {
+        let newest = self.seq();
+        let marked = std::mem::replace(&mut self.marked, newest);
+        while self.recent.len() > 1 && self.recent.front().is_some_and(|past| past.seq <= marked) {
+            budget.bytes -= self.recent.pop_front().map_or(0, |past| past.bytes());
+        }
+        if self.recent.len() == 1 {
+            self.recent.shrink_to(1);
+        }
+    }
+
     /// Everything after number `seq`, or none when some of it is not kept any more.
     pub(crate) fn after(&self, seq: u64) -> Option<impl Iterator<Item = &Past>> {
         let first = self.recent.front()?.seq;
@@ -119,6 +174,38 @@ mod tests {
         let seqs: Vec<u64> = stream.after(15).unwrap().map(|p| p.seq).collect();
         assert_eq!(seqs, (16..=25).collect::<Vec<_>>());
         assert_eq!(stream.after(25).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_older_than_the_greatest_age_is_forgotten_and_nothing_younger_than_half() {
+        let seconds = Duration::from_secs;
+        let mut budget = Budget::new(1 << 20);
+        let mut streams: Vec<Stream> = std::iter::repeat_with(Stream::default).take(5000).collect();
+        let mut expiry = Expiry::new(seconds(10));
+        let (quiet, busy) = (0, 4999);
+        streams[quiet].append(Timestamp(0), trade(1), &mut budget);
+        for second in 0..60 {
+            streams[busy].append(Timestamp(second), trade(1), &mut budget);
+            for _ in 0..3 {
+                expiry.advance(seconds(second), &mut streams, &mut budget);
+            }
+            let oldest = streams[busy].recent.front().unwrap().time.0;
+            assert!(second - oldest <= 10, "{oldest} at {second}");
+            let youngest_forgotten = oldest.checked_sub(1);
+            assert!(youngest_forgotten.is_none_or(|time| second - time >= 5), "{oldest} at {second}");
+        }
+        assert_eq!((streams[quiet].recent.len(), streams[quiet].seq()), (1, 1), "the newest survives");
+        assert!(streams[busy].after(1).is_none() && streams[busy].after(58).is_some());
+        assert_eq!(streams[busy].recent.len() as u64, 60 - streams[busy].recent[0].time.0);
+        let kept: usize = streams.iter().flat_map(|stream| &stream.recent).map(Past::bytes).sum();
+        assert_eq!(budget.bytes, kept);
+
+        let mut never = Expiry::new(Duration::ZERO);
+        for second in 60..100 {
+            streams[busy].append(Timestamp(second), trade(1), &mut budget);
+            never.advance(seconds(second), &mut streams, &mut budget);
+        }
+        assert!(streams[busy].recent.len() >= 40);
     }
 
     #[test]

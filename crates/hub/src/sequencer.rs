@@ -8,14 +8,15 @@
 mod position;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use market::{BarInterval, Channel, ChannelSet, Event, Instrument, InstrumentId, Tick, Timestamp};
+use market::{BarInterval, BookError, Channel, ChannelSet, Event, Instrument, InstrumentId, Symbol, Tick, Timestamp};
 use rustc_hash::FxHashMap;
 use wire::{Dialect, Gap, GapReason, Recovered};
 
 use crate::derived::{Derived, unknown_book};
 use crate::order::Order;
-use crate::replay::{Budget, Stream};
+use crate::replay::{Budget, Expiry, Stream};
 use crate::{Batch, Catalog, Elements, FeedOutcome, Reply, Request, ResumeFrom, Seen, StreamKey, Upstream};
 
 /// How a sequencer is set up.
@@ -25,6 +26,8 @@ pub struct SequencerConfig {
     pub epoch: String,
     /// The memory for what resuming clients may have missed, in bytes, over all streams
     pub replay_bytes_max: usize,
+    /// How long that is kept at most; half of it at least, as far as the memory goes; zero for any time
+    pub replay_age_max: Duration,
     /// How many bars are kept of each instrument and interval; 0 makes no bars
     pub bars_history_max: usize,
 }
@@ -35,6 +38,8 @@ impl Default for SequencerConfig {
             epoch: "0".to_owned(),
             // 64 MiB hold about 700,000 ticks: 35 s of a market of 20,000 ticks/s, which a reconnect needs a fraction of.
             replay_bytes_max: 64 << 20,
+            // Who was away for longer than a day wants to know how things stand, not what it missed.
+            replay_age_max: Duration::from_hours(24),
             // What a chart shows: four minutes by the second, four hours by the minute. A bar takes 64 bytes, so they are
             // 103 kB for an instrument that trades in every second, 1 kB for one that has traded once, and 1 GB if
             // 10,000 trade so fast for days.
@@ -52,6 +57,8 @@ pub struct SequencerStats {
     pub ticks_refused: u64,
     /// Book updates that made no sense; the book is unknown until its next snapshot
     pub books_refused: u64,
+    /// Books that are unknown now for that reason
+    pub books_stale: u64,
     /// Elements encoded, over all dialects
     pub elements_encoded: u64,
     /// Requests served
@@ -77,6 +84,8 @@ pub struct Sequencer {
     config: SequencerConfig,
     journal: Journal,
     derived: Derived,
+    /// See [`Sequencer::take_refused`]
+    refused: Option<(Symbol, BookError)>,
     subscribed: bool,
 }
 
@@ -87,6 +96,7 @@ struct Journal {
     streams: Vec<Stream>,
     budget: Budget,
     order: Order,
+    expiry: Expiry,
     dialects: [bool; Dialect::COUNT],
     wanted: ChannelSet,
     stats: SequencerStats,
@@ -125,11 +135,12 @@ impl Sequencer {
             streams: Vec::new(),
             budget: Budget::new(config.replay_bytes_max),
             order: Order::new(config.replay_bytes_max / REPLAY_BYTES_PER_ORDINAL),
+            expiry: Expiry::new(config.replay_age_max),
             dialects: [false; Dialect::COUNT],
             wanted: ChannelSet::EMPTY,
             stats: SequencerStats::default(),
         };
-        Self { journal, derived: Derived::new(config.bars_history_max), config, subscribed: false }
+        Self { journal, derived: Derived::new(config.bars_history_max), config, refused: None, subscribed: false }
     }
 
     /// Takes in what `instruments`, the feed's whole list, has beyond the catalog. The result goes to every shard before
@@ -166,8 +177,9 @@ impl Sequencer {
                 }
                 Event::BookSnapshot(_) | Event::BookDelta(_) => {
                     let emit = |event| journal.sequence(&mut batch, instrument.id, tick.time, event);
-                    if derived.book(tick, emit).is_err() {
+                    if let Err(error) = derived.book(tick, emit) {
                         journal.stats.books_refused += 1;
+                        self.refused.get_or_insert((instrument.symbol.clone(), error));
                     }
                 }
                 Event::Ticker(_) | Event::Bar(_) => {
@@ -191,6 +203,13 @@ impl Sequencer {
         let (journal, derived) = (&mut self.journal, &mut self.derived);
         derived.advance(now, |tick| journal.sequence(&mut batch, tick.instrument, tick.time, tick.event));
         batch.finish()
+    }
+
+    /// Forgets what is too old for clients that resume. `now` is of any monotonic clock and goes on while the feed is silent;
+    /// the market's time would not do, because a replay passes a day in a moment.
+    pub fn expire(&mut self, now: Duration) {
+        let Journal { expiry, streams, budget, .. } = &mut self.journal;
+        expiry.advance(now, streams, budget);
     }
 
     /// The market's time at which [`Sequencer::advance`] has something to do.
@@ -273,7 +292,12 @@ impl Sequencer {
 
     /// What has been done so far.
     pub fn stats(&self) -> SequencerStats {
-        self.journal.stats
+        SequencerStats { books_stale: self.derived.books_stale(), ..self.journal.stats }
+    }
+
+    /// The first book update since the last call that made no sense: of which instrument, and why.
+    pub fn take_refused(&mut self) -> Option<(Symbol, BookError)> {
+        self.refused.take()
     }
 
     /// Notes that somebody wants these channels; see [`DORMANT`].
@@ -558,8 +582,12 @@ mod tests {
         assert_eq!(levels(&mut sequencer), Some((1, 2)));
         sequencer.ingest(&[book(2, Event::BookSnapshot, &[(8, 1), (9, 1)]), book(3, Event::BookDelta, &[(7, 1)])]);
         assert_eq!((levels(&mut sequencer), sequencer.stats().books_refused), (Some((2, 0)), 1));
+        assert_eq!(sequencer.stats().books_stale, 1);
+        let (symbol, error) = sequencer.take_refused().unwrap();
+        assert_eq!((symbol.as_str(), error), ("S0", market::BookError::Disordered { price: Price(8) }));
+        assert_eq!(sequencer.take_refused(), None);
         sequencer.ingest(&[book(4, Event::BookSnapshot, &[(9, 1)])]);
-        assert_eq!(levels(&mut sequencer), Some((3, 1)));
+        assert_eq!((levels(&mut sequencer), sequencer.stats().books_stale), (Some((3, 1)), 0));
     }
 
     #[test]

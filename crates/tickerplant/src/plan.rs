@@ -141,6 +141,7 @@ fn gateway_config(settings: &Settings) -> gateway::Config {
         drain: Duration::from_millis(settings.drain_ms.into()),
         origins: settings.allow_origin.clone(),
         replay_bytes_max: settings.replay_bytes_max,
+        replay_age_max: Duration::from_secs(settings.replay_age_max_s.into()),
         bars_history_max: settings.bars_history,
         shard_queue_bytes_max: settings.shard_queue_bytes_max,
         ..default

@@ -62,6 +62,9 @@ pub(crate) struct Settings {
     /// Memory for what resuming clients may have missed, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = gateway::Config::default().replay_bytes_max, help_heading = "Server")]
     pub(crate) replay_bytes_max: usize,
+    /// How long that is kept at most, in seconds; 0 = any time
+    #[arg(long, value_name = "S", default_value_t = gateway::Config::default().replay_age_max.as_secs() as u32, help_heading = "Server")]
+    pub(crate) replay_age_max_s: u32,
     /// Bars kept of each instrument and interval; 0 = no bars
     #[arg(long, value_name = "N", default_value_t = gateway::Config::default().bars_history_max, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(..=100_000), help_heading = "Server")]
     pub(crate) bars_history: usize,

@@ -3,7 +3,9 @@
 //! **Invariant:** nobody sees a half-applied event; what an error makes doubtful is taken back at once, and nothing of
 //! the instrument's book is said again before its next snapshot.
 
-use market::{BookError, BookSource, Crossing, Event, Instrument, OrderBook, Price, Quote, Tick, Timestamp};
+use market::{
+    BookError, BookSource, Crossing, Event, Instrument, InstrumentId, OrderBook, Price, Quote, Tick, Timestamp,
+};
 
 use super::decimal::Decimal;
 use super::record::{BookKind, EventEnd, RawChange};
@@ -13,6 +15,8 @@ use super::survey::{Quotes, Sources};
 #[derive(Default)]
 pub(super) struct Books {
     kept: Vec<Vec<Option<Kept>>>,
+    /// How many are lost
+    stale: u64,
 }
 
 /// The book of one instrument as one file tells it.
@@ -21,6 +25,13 @@ struct Kept {
     quote: Option<Quote>,
     /// The latest time of the event so far
     time: Timestamp,
+    /// The time of the event before
+    before: Timestamp,
+    /// Whether it was known once and is not any more
+    is_lost: bool,
+    kind: BookKind,
+    /// Whether the instrument's quotes are the best levels of it
+    derives_quotes: bool,
 }
 
 enum Source {
@@ -67,14 +78,17 @@ impl Books {
             Ok(event) => (event, Ok(())),
             Err(reason) => (kept.book.withdraw(), Err(reason)),
         };
+        self.stale = self.stale.saturating_add_signed(kept.update_lost(event.is_some()));
         if part.end == EventEnd::Last || event.is_some() {
-            let time = at(std::mem::take(&mut kept.time));
+            kept.before = std::mem::take(&mut kept.time);
+            let time = at(kept.before);
             let instrument = part.instrument.id;
             let changed = event.is_some();
             out.extend(event.map(|event| Tick { instrument, time, event }));
             // `mbp` records have their quotes in them.
             let derived = part.sources.quotes == Quotes::Derived && part.kind >= BookKind::Levels;
             let quote = kept.book.quote();
+            kept.derives_quotes = derived;
             if derived && changed && kept.quote.replace(quote) != Some(quote) {
                 out.push(Tick { instrument, time, event: Event::Quote(quote) });
             }
@@ -83,14 +97,56 @@ impl Books {
     }
 }
 
+impl Books {
+    /// How many books were known once and are not any more.
+    pub(super) fn stale(&self) -> u64 {
+        self.stale
+    }
+
+    /// Takes back all books of a file of which a record is missing: nobody knows which of them it would have changed. Files of
+    /// whole views are the exception, since every record has it all.
+    pub(super) fn doubt(
+        &mut self,
+        file: usize,
+        instrument: impl Fn(usize) -> Option<InstrumentId>,
+        at: impl Fn(Timestamp) -> Timestamp,
+        out: &mut Vec<Tick>,
+    ) {
+        let Some(of_file) = self.kept.get_mut(file) else { return };
+        for (name, kept) in of_file.iter_mut().enumerate() {
+            let Some(kept) = kept.as_mut().filter(|kept| kept.kind >= BookKind::Levels) else { continue };
+            let Some(event) = kept.book.withdraw() else { continue };
+            self.stale = self.stale.saturating_add_signed(kept.update_lost(true));
+            kept.before = kept.before.max(std::mem::take(&mut kept.time));
+            let time = at(kept.before);
+            let Some(instrument) = instrument(name) else { continue };
+            out.push(Tick { instrument, time, event });
+            if kept.derives_quotes && kept.quote.replace(Quote::default()) != Some(Quote::default()) {
+                out.push(Tick { instrument, time, event: Event::Quote(Quote::default()) });
+            }
+        }
+    }
+}
+
 impl Kept {
+    /// Notes whether the book is lost, which shows only when there is an event; by how much that changes the number of
+    /// lost ones.
+    fn update_lost(&mut self, has_event: bool) -> i64 {
+        let was_lost = self.is_lost;
+        if has_event {
+            self.is_lost = self.book.is_stale();
+        }
+        i64::from(self.is_lost) - i64::from(was_lost)
+    }
+
     fn new(kind: BookKind) -> Self {
         let book = match kind {
             BookKind::Orders => Source::Orders(OrderBook::new(Crossing::Allowed)),
             BookKind::Levels => Source::Levels(BookSource::new(Crossing::Refused)),
             BookKind::View | BookKind::TopView => Source::Levels(BookSource::new(Crossing::Allowed)),
         };
-        Self { book, quote: None, time: Timestamp(0) }
+        let (time, before) = (Timestamp(0), Timestamp(0));
+        Self { book, quote: None, time, before, is_lost: false, kind, derives_quotes: false }
     }
 
     /// The event that is over with this part, if one is.
@@ -152,6 +208,13 @@ impl Source {
         match self {
             Self::Orders(orders) => orders.withdraw(),
             Self::Levels(levels) => levels.withdraw(),
+        }
+    }
+
+    fn is_stale(&self) -> bool {
+        match self {
+            Self::Orders(orders) => orders.is_stale(),
+            Self::Levels(levels) => levels.is_stale(),
         }
     }
 

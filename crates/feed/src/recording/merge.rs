@@ -21,6 +21,8 @@ pub(super) struct Merge {
     unread: Vec<usize>,
     on_bad_record: OnBadRecord,
     bad_records: u64,
+    /// Those that nobody has been told of
+    skipped: Vec<(usize, RecordError)>,
 }
 
 struct MergedFile {
@@ -59,12 +61,25 @@ impl Merge {
             .map(|reader| MergedFile { reader, ticks: VecDeque::new(), error: None, receive: Timestamp(0) })
             .collect();
         let unread = (0..files.len()).collect();
-        Self { ready: BinaryHeap::with_capacity(files.len()), files, unread, on_bad_record, bad_records: 0 }
+        Self {
+            ready: BinaryHeap::with_capacity(files.len()),
+            files,
+            unread,
+            on_bad_record,
+            bad_records: 0,
+            skipped: Vec::new(),
+        }
     }
 
     /// Records skipped so far.
     pub(super) fn bad_records(&self) -> u64 {
         self.bad_records
+    }
+
+    /// Bad records that were left out since the last call, with the files that they are of. All ticks from before them have
+    /// been taken. There are no more of them than records that [`Merge::head`] may read.
+    pub(super) fn take_skipped(&mut self) -> Vec<(usize, RecordError)> {
+        std::mem::take(&mut self.skipped)
     }
 
     /// Counts a record that turned out bad after it was read.
@@ -102,6 +117,7 @@ impl Merge {
             Ok(Step::End) => return Read::Enough,
             Err(error) if error.extent == Extent::ThisRecord && self.on_bad_record == OnBadRecord::Skip => {
                 self.bad_records += 1;
+                self.skipped.push((index, error));
                 return Read::More;
             }
             Err(error) => file.error = Some(error),
