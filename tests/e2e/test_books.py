@@ -8,6 +8,7 @@ import random
 import subprocess
 from decimal import Decimal
 
+import pandas as pd
 import pytest
 from read_book import best, checksum, events
 from read_dbn import read_dbn
@@ -166,6 +167,27 @@ def test_bars_are_those_of_an_independent_build(dump, recordings, name):
         ]
         assert got == want
         assert sum(bar[5] for bar in got) == sum(Decimal(t.size) for t in trades)
+
+
+@pytest.mark.parametrize("seconds", [1, 5, 10, 60, 300, 900, 3600, 86400])
+def test_bars_and_volumes_are_those_of_pandas(dump, recordings, seconds):
+    """Resampled by a library that knows neither the protocol nor our readers; all numbers are scaled to integers."""
+    frame = pd.read_csv(recordings / BTC_TRADES, dtype={"price": str, "amount": str})
+    scaled = {name: frame[name].map(lambda text: int(Decimal(text).scaleb(8))) for name in ("price", "amount")}
+    frame = frame.assign(**scaled).sort_values("timestamp", kind="stable")
+    frame.index = pd.to_datetime(frame["timestamp"], unit="us")
+    inside = frame.resample(f"{seconds}s", origin="epoch")
+    want = inside["price"].ohlc().assign(volume=inside["amount"].sum(), trade_count=inside["price"].count())
+    want = want[want["trade_count"] > 0]
+    bars = [
+        bar
+        for bar in dump("--derived", recordings / BTC_TRADES)
+        if bar["type"] == "bar" and bar["interval_s"] == seconds
+    ]
+    assert [bar["time"] for bar in bars] == want.index.as_unit("ns").astype("int64").tolist()
+    for key in ("open", "high", "low", "close", "volume"):
+        assert [int(Decimal(bar[key]).scaleb(8)) for bar in bars] == want[key].astype("int64").tolist()
+    assert [bar["trade_count"] for bar in bars] == want["trade_count"].tolist()
 
 
 def test_statistics_are_those_of_an_independent_build(dump, recordings):
