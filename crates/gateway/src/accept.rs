@@ -28,7 +28,7 @@ use tower_http::trace::TraceLayer;
 use crate::metrics as names;
 use crate::state::Shared;
 use crate::upgrade::{OriginPolicy, Peer, UpgradeState};
-use crate::{assets, history, rest, upgrade};
+use crate::{assets, history, rest, stream, upgrade};
 
 /// The longest head of a request; a browser with many cookies stays below.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -51,6 +51,7 @@ pub(crate) fn router(shared: &Arc<Shared>, origins: OriginPolicy) -> Router {
         .route("/api/v1/bars", get(history::bars))
         .route("/api/v1/book", get(history::book))
         .route("/api/v1/trades", get(history::trades))
+        .route("/api/v1/stream", get(stream::stream))
         .route("/api/{*rest}", axum::routing::any(rest::unknown_endpoint))
         .route("/healthz", get(rest::healthz))
         .route("/readyz", get(rest::readyz))

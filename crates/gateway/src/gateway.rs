@@ -45,6 +45,9 @@ pub struct Gateway {
 /// kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// How long event streams may take for their last bytes once every session has ended.
+const LAST_BYTES_MAX: Duration = Duration::from_secs(1);
+
 /// How often histograms are folded and addresses forgotten.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -99,7 +102,10 @@ impl Gateway {
             let router = accept::router(&shared, self.origins);
             tokio::spawn(accept::accept(listener, router, Arc::clone(&shared)));
             tokio::spawn(keep_up(Arc::clone(&shared)));
-            supervise(&shared, stop, failure, ends).await
+            let outcome = supervise(&shared, stop, failure, ends).await;
+            // What the shards have written last is still on its way into responses.
+            let _ = tokio::time::timeout(LAST_BYTES_MAX, shared.responses.all_ended()).await;
+            outcome
         });
         // Connections that only speak HTTP end with their tasks.
         drop(runtime);

@@ -7,7 +7,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use hub::StreamKey;
@@ -15,7 +15,7 @@ use market::{BarInterval, Channel, Instrument, InstrumentId};
 use serde::Deserialize;
 use wire::ErrorCode;
 
-use crate::rest::{elements, error};
+use crate::rest::{Params, elements, error};
 use crate::state::Shared;
 
 /// Elements in one answer when the request does not say.
@@ -33,7 +33,7 @@ pub(crate) struct HistoryQuery {
 }
 
 /// `GET /api/v1/bars?symbol=&interval=&limit=`: the newest bars, oldest first.
-pub(crate) async fn bars(State(shared): State<Arc<Shared>>, Query(query): Query<HistoryQuery>) -> Response {
+pub(crate) async fn bars(State(shared): State<Arc<Shared>>, Params(query): Params<HistoryQuery>) -> Response {
     let asked = || {
         let id = query.instrument(&shared)?;
         let interval = channel_of("interval", query.interval.as_deref().unwrap_or("1m"), "bars.")?;
@@ -51,7 +51,7 @@ pub(crate) async fn bars(State(shared): State<Arc<Shared>>, Query(query): Query<
 }
 
 /// `GET /api/v1/book?symbol=&depth=`: the book as it is; nothing where none is known.
-pub(crate) async fn book(State(shared): State<Arc<Shared>>, Query(query): Query<HistoryQuery>) -> Response {
+pub(crate) async fn book(State(shared): State<Arc<Shared>>, Params(query): Params<HistoryQuery>) -> Response {
     let asked = || {
         let id = query.instrument(&shared)?;
         Ok::<_, Box<Response>>((id, channel_of("depth", query.depth.as_deref().unwrap_or("10"), "book.")?))
@@ -64,7 +64,7 @@ pub(crate) async fn book(State(shared): State<Arc<Shared>>, Query(query): Query<
 }
 
 /// `GET /api/v1/trades?symbol=&limit=`: the newest trades that are kept, oldest first.
-pub(crate) async fn trades(State(shared): State<Arc<Shared>>, Query(query): Query<HistoryQuery>) -> Response {
+pub(crate) async fn trades(State(shared): State<Arc<Shared>>, Params(query): Params<HistoryQuery>) -> Response {
     let asked = || Ok::<_, Box<Response>>((query.instrument(&shared)?, query.limit()?));
     let (id, limit) = match asked() {
         Ok(asked) => asked,

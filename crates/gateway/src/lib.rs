@@ -26,6 +26,7 @@ mod rest;
 mod sequencer;
 mod shard;
 mod state;
+mod stream;
 mod upgrade;
 
 pub use config::Config;

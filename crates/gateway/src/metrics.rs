@@ -53,7 +53,7 @@ catalogue! {
     CONNECTIONS_ACCEPTED = "tickerplant_connections_accepted_total", Kind::Counter, "TCP connections accepted";
     CONNECTIONS = "tickerplant_connections", Kind::Gauge, "TCP connections open on the HTTP side, before or without an upgrade";
     ACCEPT_ERRORS = "tickerplant_accept_errors_total", Kind::Counter, "Failures to accept, such as running out of descriptors";
-    UPGRADES_REFUSED = "tickerplant_upgrades_refused_total", Kind::Counter, "WebSocket upgrades refused, by `reason`";
+    UPGRADES_REFUSED = "tickerplant_upgrades_refused_total", Kind::Counter, "WebSocket upgrades and streams refused, by `reason`";
     SESSIONS = "tickerplant_sessions", Kind::Gauge, "Sessions open";
     SESSIONS_OPENED = "tickerplant_sessions_opened_total", Kind::Counter, "Sessions opened";
     DISCONNECTS = "tickerplant_disconnects_total", Kind::Counter, "Sessions ended, by `reason`";
@@ -63,7 +63,7 @@ catalogue! {
     DROPS = "tickerplant_drops_total", Kind::Counter, "Elements owed in mode `every` and not delivered, by `reason`";
     WITHDRAWN = "tickerplant_withdrawn_total", Kind::Counter, "Elements withdrawn from outboxes; gaps or newer values followed";
     STALLS = "tickerplant_stalls_total", Kind::Counter, "Times that a session's outbox went past its bound";
-    FRAMES = "tickerplant_frames_total", Kind::Counter, "WebSocket frames begun, control messages included";
+    FRAMES = "tickerplant_frames_total", Kind::Counter, "WebSocket frames and events begun, control messages included";
     BYTES_SENT = "tickerplant_sent_bytes_total", Kind::Counter, "Bytes of those frames";
     BYTES_SAVED = "tickerplant_saved_bytes_total", Kind::Counter, "Bytes that compression has saved of those";
     DEFLATED_MESSAGES = "tickerplant_deflated_messages_total", Kind::Counter, "Messages deflated for lanes, once for all their sessions";

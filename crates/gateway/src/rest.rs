@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::{FromRequestParts, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::request::Parts;
 use hub::{Sequencer, SnapshotElement};
 use market::{Channel, ChannelSet, Instrument, InstrumentId, UnknownChannel};
 use serde::Deserialize;
@@ -39,37 +40,17 @@ pub(crate) struct SnapshotQuery {
 const SNAPSHOT_CHANNELS: [Channel; 4] = [Channel::Trades, Channel::Quotes, Channel::Ticker, Channel::Status];
 
 /// `GET /api/v1/snapshot?symbols=A,B&channels=quotes,book.10`; `*` is every symbol.
-pub(crate) async fn snapshot(State(shared): State<Arc<Shared>>, Query(query): Query<SnapshotQuery>) -> Response {
-    let catalog = shared.catalog();
+pub(crate) async fn snapshot(State(shared): State<Arc<Shared>>, Params(query): Params<SnapshotQuery>) -> Response {
     let wanted = match query.symbols.as_deref() {
-        None | Some("") => {
-            let message = "symbols is missing: name them as ?symbols=A,B, or ?symbols=* for all";
-            return error(StatusCode::BAD_REQUEST, ErrorCode::BadCommand, message, &[]);
-        }
-        Some("*") => catalog.iter().map(|instrument| instrument.id).collect(),
-        Some(names) => {
-            let names: Vec<&str> = names.split(',').collect();
-            if names.len() > SYMBOLS_MAX {
-                let message = format!("{} symbols are too many, at most {SYMBOLS_MAX} are allowed", names.len());
-                return error(StatusCode::BAD_REQUEST, ErrorCode::BadCommand, &message, &[]);
-            }
-            match resolve(&catalog, &names) {
-                Ok(ids) => ids,
-                Err(unknown) => {
-                    let message = format!("unknown: {}", unknown.join(", "));
-                    return error(StatusCode::NOT_FOUND, ErrorCode::UnknownSymbol, &message, &unknown);
-                }
-            }
-        }
+        Some("*") => shared.catalog().iter().map(|instrument| instrument.id).collect(),
+        named => match resolve(&shared, named) {
+            Ok(ids) => ids,
+            Err(refusal) => return *refusal,
+        },
     };
-    let names = query.channels.as_deref().map(|names| names.split(',').map(str::parse).collect());
-    let channels: ChannelSet = match names {
-        None => SNAPSHOT_CHANNELS.into_iter().collect(),
-        Some(Ok(channels)) => channels,
-        Some(Err(unknown)) => {
-            let unknown: UnknownChannel = unknown;
-            return error(StatusCode::BAD_REQUEST, ErrorCode::UnknownChannel, &unknown.to_string(), &[]);
-        }
+    let channels = match channels(query.channels.as_deref(), &SNAPSHOT_CHANNELS) {
+        Ok(channels) => channels,
+        Err(refusal) => return *refusal,
     };
     elements(&shared, move |sequencer| sequencer.snapshot(&wanted, channels)).await
 }
@@ -118,22 +99,61 @@ pub(crate) async fn unknown_endpoint() -> Response {
     error(StatusCode::NOT_FOUND, ErrorCode::UnknownOp, "there is no such endpoint", &[])
 }
 
-fn resolve<'a>(catalog: &hub::Catalog, names: &[&'a str]) -> Result<Vec<InstrumentId>, Vec<&'a str>> {
+/// The instruments of a list of symbols.
+pub(crate) fn resolve(shared: &Shared, symbols: Option<&str>) -> Result<Vec<InstrumentId>, Box<Response>> {
+    let bad = |message: &str| Box::new(error(StatusCode::BAD_REQUEST, ErrorCode::BadCommand, message, &[]));
+    let Some(symbols) = symbols.filter(|symbols| !symbols.is_empty()) else {
+        return Err(bad("symbols is missing: name them as ?symbols=A,B, or ?symbols=* for all"));
+    };
+    let names: Vec<&str> = symbols.split(',').collect();
+    if names.len() > SYMBOLS_MAX {
+        return Err(bad(&format!("{} symbols are too many, at most {SYMBOLS_MAX} are allowed", names.len())));
+    }
+    let catalog = shared.catalog();
     let mut ids = Vec::with_capacity(names.len());
     let mut unknown = Vec::new();
     for name in names {
         match catalog.by_symbol(name) {
             Some(instrument) => ids.push(instrument.id),
-            None => unknown.push(*name),
+            None => unknown.push(name),
         }
+    }
+    if !unknown.is_empty() {
+        let message = format!("unknown: {}", unknown.join(", "));
+        return Err(Box::new(error(StatusCode::NOT_FOUND, ErrorCode::UnknownSymbol, &message, &unknown)));
     }
     // A symbol named twice is answered once.
     ids.sort_unstable();
     ids.dedup();
-    if unknown.is_empty() { Ok(ids) } else { Err(unknown) }
+    Ok(ids)
 }
 
-fn json(status: StatusCode, body: Vec<u8>) -> Response {
+/// The channels of a list of names; `default` when there is none.
+pub(crate) fn channels(names: Option<&str>, default: &[Channel]) -> Result<ChannelSet, Box<Response>> {
+    let Some(names) = names else { return Ok(default.iter().copied().collect()) };
+    names.split(',').map(str::parse).collect::<Result<_, UnknownChannel>>().map_err(|unknown| {
+        Box::new(error(StatusCode::BAD_REQUEST, ErrorCode::UnknownChannel, &unknown.to_string(), &[]))
+    })
+}
+
+/// The parameters of a query; mistakes are answered as all others are.
+#[derive(Debug)]
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        let read = Query::try_from_uri(&parts.uri);
+        read.map(|Query(query)| Self(query)).map_err(|rejection| {
+            let message = format!("the query cannot be read: {}", rejection.body_text());
+            error(StatusCode::BAD_REQUEST, ErrorCode::BadCommand, &message, &[])
+        })
+    }
+}
+
+/// An answer in JSON that is true only now.
+pub(crate) fn json(status: StatusCode, body: Vec<u8>) -> Response {
     (status, [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body).into_response()
 }
 

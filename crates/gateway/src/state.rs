@@ -3,10 +3,11 @@
 //! **Invariant:** everything here is either immutable or small and locked for a few instructions; no part reaches through
 //! it into what another part owns.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hub::Catalog;
+use tokio::sync::Notify;
 
 use crate::Config;
 use crate::admission::Admission;
@@ -26,8 +27,45 @@ pub(crate) struct Shared {
     pub(crate) admission: Admission,
     pub(crate) sequencer: SequencerHandle,
     pub(crate) shards: Vec<ShardHandle>,
+    pub(crate) responses: Responses,
     catalog: RwLock<Arc<Catalog>>,
     phase: AtomicU8,
+}
+
+/// The responses that sessions fill and that have not come to their end.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Responses(Arc<(AtomicUsize, Notify)>);
+
+/// Counts a response until it is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenResponse(Responses);
+
+impl Responses {
+    /// Counts another one.
+    pub(crate) fn open(&self) -> OpenResponse {
+        self.0.0.fetch_add(1, Ordering::AcqRel);
+        OpenResponse(self.clone())
+    }
+
+    /// Waits until there is none.
+    pub(crate) async fn all_ended(&self) {
+        loop {
+            // Asked for before the count is read: an end in between is not missed.
+            let ended = self.0.1.notified();
+            if self.0.0.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+impl Drop for OpenResponse {
+    fn drop(&mut self) {
+        if self.0.0.0.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.0.1.notify_one();
+        }
+    }
 }
 
 /// Whether new clients are welcome.
@@ -50,6 +88,7 @@ impl Shared {
             admission: Admission::new(&config),
             sequencer: SequencerHandle::default(),
             shards: (0..shards).map(|_| ShardHandle::new(config.shard_queue_bytes_max)).collect(),
+            responses: Responses::default(),
             config,
             catalog: RwLock::default(),
             phase: AtomicU8::new(Phase::Serving as u8),

@@ -229,6 +229,12 @@ fn messages() -> Vec<Value> {
         },
         ServerMessage::Pong { id: integer(-1).as_ref(), time: TIME },
         ServerMessage::Authenticated { expires: None },
+        ServerMessage::Closed {
+            reason: Disconnect::Draining.label(),
+            code: Disconnect::Draining.close_code().unwrap_or(0),
+            may_reconnect: Disconnect::Draining.may_reconnect(),
+            message: &Disconnect::Draining.text(),
+        },
     ]
     .map(|message| {
         let mut text = Vec::new();

@@ -7,6 +7,7 @@
 
 mod alarm;
 mod export;
+mod pipe;
 mod queue;
 mod ready;
 mod socket;
@@ -17,12 +18,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hub::Upstream;
+use hub::{StreamRequest, Upstream};
 use tokio::sync::Notify;
 use websocket::deflate::Params;
 use wire::Dialect;
 
 use crate::admission::Permit;
+pub(crate) use pipe::{PipeReader, PipeWriter, pipe};
 pub(crate) use queue::Pushed;
 use queue::{Item, Queue};
 pub(crate) use turn::run;
@@ -36,6 +38,14 @@ pub(crate) struct NewSession {
     pub(crate) dialect: Dialect,
     /// What was agreed of permessage-deflate
     pub(crate) deflate: Option<Params>,
+    pub(crate) permit: Permit,
+}
+
+/// A response that a session is to fill.
+#[derive(Debug)]
+pub(crate) struct NewStream {
+    pub(crate) writer: PipeWriter,
+    pub(crate) request: StreamRequest,
     pub(crate) permit: Permit,
 }
 
@@ -61,6 +71,7 @@ pub(crate) struct ShardHandle {
 #[derive(Debug, Default)]
 struct Inbox {
     sessions: Vec<NewSession>,
+    streams: Vec<NewStream>,
     order: Option<Order>,
 }
 
@@ -85,6 +96,13 @@ impl ShardHandle {
     pub(crate) fn hand_over(&self, session: NewSession) {
         self.sessions.fetch_add(1, Ordering::Relaxed);
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner).sessions.push(session);
+        self.signal.notify_one();
+    }
+
+    /// Gives the shard a response to fill.
+    pub(crate) fn hand_over_stream(&self, stream: NewStream) {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).streams.push(stream);
         self.signal.notify_one();
     }
 

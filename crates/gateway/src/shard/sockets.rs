@@ -11,8 +11,10 @@ use std::time::Duration;
 use hub::{Disconnect, Io, Request, SessionKey, Written};
 use metrics::Histogram;
 
+use super::pipe::{PipeWriter, ReaderSide};
 use super::ready::{ReadyList, SocketWaker, Token};
 use super::socket::{Inflates, Peer, Read, Socket};
+use crate::admission::Permit;
 use crate::metrics as names;
 use crate::state::Shared;
 
@@ -35,6 +37,8 @@ pub(super) struct Sockets {
     shard: usize,
     ready: Arc<ReadyList>,
     open: Vec<Slot>,
+    /// Responses that sessions fill, by the index of the session.
+    streams: HashMap<u32, Stream>,
     lingering: HashMap<u32, Lingering>,
     /// Numbers of lingering sockets with their deadlines, the next one first; some may be gone already.
     deadlines: BinaryHeap<Reverse<(Duration, u32)>>,
@@ -51,6 +55,14 @@ pub(super) struct Sockets {
 struct Slot {
     generation: u32,
     socket: Option<Socket>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    generation: u32,
+    writer: PipeWriter,
+    waker: Arc<SocketWaker>,
+    _permit: Permit,
 }
 
 #[derive(Debug)]
@@ -77,6 +89,7 @@ impl Sockets {
             shard,
             ready,
             open: Vec::new(),
+            streams: HashMap::new(),
             lingering: HashMap::new(),
             deadlines: BinaryHeap::new(),
             lingering_next: 0,
@@ -94,6 +107,20 @@ impl Sockets {
             self.open.resize_with(index + 1, Slot::default);
         }
         self.open[index] = Slot { generation: key.generation, socket: Some(socket) };
+    }
+
+    /// As [`Sockets::install`], for a response.
+    pub(super) fn install_stream(&mut self, key: SessionKey, writer: PipeWriter, permit: Permit) {
+        let waker = self.waker(key.index);
+        writer.set_waker(waker.waker());
+        self.streams.insert(key.index, Stream { generation: key.generation, writer, waker, _permit: permit });
+    }
+
+    /// What has become of the response of the session at that index, if it has one.
+    pub(super) fn look_at_stream(&mut self, index: u32) -> Option<(SessionKey, ReaderSide)> {
+        let stream = self.streams.get(&index)?;
+        stream.waker.unlisted();
+        Some((SessionKey { index, generation: stream.generation }, stream.writer.reader_side()))
     }
 
     /// A waker for the session at that index.
@@ -172,7 +199,10 @@ impl Io for Sockets {
     fn write(&mut self, session: SessionKey, bytes: &[u8]) -> Written {
         match self.get(session) {
             Some(socket) => socket.write(bytes),
-            None => Written::Broken,
+            None => match self.streams.get(&session.index) {
+                Some(stream) if stream.generation == session.generation => stream.writer.write(bytes),
+                _ => Written::Broken,
+            },
         }
     }
 
@@ -181,6 +211,15 @@ impl Io for Sockets {
     }
 
     fn disconnect(&mut self, session: SessionKey, reason: Disconnect) {
+        if self.streams.get(&session.index).is_some_and(|stream| stream.generation == session.generation) {
+            self.shared.metrics.reason(names::DISCONNECTS, reason.label()).increment(1);
+            if let Some(shard) = self.shared.shards.get(self.shard) {
+                shard.session_ended();
+            }
+            // The response ends once it has sent what is in the pipe.
+            self.streams.remove(&session.index);
+            return;
+        }
         let Some(slot) = self.open.get_mut(session.index as usize) else { return };
         if slot.generation != session.generation {
             return;

@@ -14,11 +14,12 @@ use wire::Encoding;
 
 use super::alarm::Alarm;
 use super::export::Exporter;
+use super::pipe::ReaderSide;
 use super::queue::{Item, Queue};
 use super::ready::{ReadyList, Token};
 use super::socket::{Inflates, Read, Socket};
 use super::sockets::Sockets;
-use super::{NewSession, Order};
+use super::{NewSession, NewStream, Order};
 use crate::metrics as names;
 use crate::state::Shared;
 
@@ -196,10 +197,13 @@ impl Turns {
     /// Installs new sessions.
     fn take_inbox(&mut self) -> Option<Order> {
         let shard = &self.shared.shards[self.index];
-        let (sessions, order) = {
+        let (sessions, streams, order) = {
             let mut inbox = shard.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-            (std::mem::take(&mut inbox.sessions), inbox.order.take())
+            (std::mem::take(&mut inbox.sessions), std::mem::take(&mut inbox.streams), inbox.order.take())
         };
+        for stream in streams {
+            self.open_stream(stream);
+        }
         for session in sessions {
             self.open(session);
         }
@@ -245,17 +249,31 @@ impl Turns {
         let compression = deflate.map_or(Compression::Off, Compression::from);
         let opened = self.hub.open(now, dialect, compression, &mut self.sockets);
         debug_assert_eq!(opened, key, "the hub keeps to the key that it announced");
-        match self.phase {
-            Phase::Serving => {}
-            // It came through the door while that was being closed.
-            Phase::Draining(_) => self.hub.fail(now, key, Disconnect::Draining, &mut self.sockets),
-            Phase::ShuttingDown(_) => self.hub.fail(now, key, Disconnect::ShuttingDown, &mut self.sockets),
-        }
+        self.close_the_door(now, key);
         if !early.is_empty() {
             self.received(key, &early);
         }
         if let Some(socket) = self.sockets.get(key) {
             socket.watch_readable();
+        }
+    }
+
+    fn open_stream(&mut self, stream: NewStream) {
+        let NewStream { writer, request, permit } = stream;
+        let now = self.now();
+        let key = self.hub.next_key();
+        self.sockets.install_stream(key, writer, permit);
+        let opened = self.hub.open_stream(now, request, &mut self.sockets);
+        debug_assert_eq!(opened, key, "the hub keeps to the key that it announced");
+        self.close_the_door(now, key);
+    }
+
+    /// Ends a session that came through the door while that was being closed.
+    fn close_the_door(&mut self, now: Now, key: SessionKey) {
+        match self.phase {
+            Phase::Serving => {}
+            Phase::Draining(_) => self.hub.fail(now, key, Disconnect::Draining, &mut self.sockets),
+            Phase::ShuttingDown(_) => self.hub.fail(now, key, Disconnect::ShuttingDown, &mut self.sockets),
         }
     }
 
@@ -351,6 +369,14 @@ impl Turns {
     }
 
     fn serve_session(&mut self, index: u32) {
+        if let Some((key, reader)) = self.sockets.look_at_stream(index) {
+            let now = self.now();
+            return match reader {
+                ReaderSide::Gone => self.hub.lost(now, key, &mut self.sockets),
+                ReaderSide::Unblocked => self.hub.writable(now, key, &mut self.sockets),
+                ReaderSide::Same => {}
+            };
+        }
         let Some((key, socket)) = self.sockets.at(index) else { return };
         socket.waker().unlisted();
         if socket.unblocked() {
