@@ -123,7 +123,7 @@ $(PEER_VENV): $(PEERS)/python/requirements.txt | tools
 
 bench-build: $(PEER_MODULES) $(PEER_VENV)
 	cargo build --release --package tickerplant --package loadtest
-	cargo build --release --manifest-path $(PEERS)/axum/Cargo.toml
+	cargo build --release --manifest-path $(PEERS)/rust/Cargo.toml
 
 bench: bench-build ## ours and others side by side, into docs/benchmarks (half an hour, QUICK=1 five minutes; two idle processors)
 	$(BENCH) run $(BENCH_FLAGS)
