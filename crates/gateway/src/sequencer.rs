@@ -24,6 +24,10 @@ use crate::state::Shared;
 /// request waits no longer than the few milliseconds which these take.
 const TICKS_PER_POLL: usize = 4096;
 
+/// The least time between two polls that found ticks. A tick that comes alone is handed over when it is due; of many, each
+/// poll takes those of this time, so that neither this thread nor the shards wake for each.
+const POLL_INTERVAL_MIN: Duration = Duration::from_micros(250);
+
 /// Requests that may wait before shards stop reading from their sockets, see [`SequencerHandle::busy`].
 const REQUESTS_WAITING_MAX: usize = 4096;
 
@@ -135,6 +139,8 @@ pub(crate) struct SequencerLoop {
     state: State,
     /// Whether the feed has ever said when its next tick is due.
     paced: bool,
+    /// A paced feed is not polled before.
+    not_before: Duration,
     instruments: usize,
     ticks: Vec<Tick>,
     questions: VecDeque<Question>,
@@ -159,6 +165,7 @@ impl SequencerLoop {
             feed,
             state: State::Waiting,
             paced: false,
+            not_before: Duration::ZERO,
             instruments: 0,
             ticks: Vec::new(),
             questions: VecDeque::new(),
@@ -215,13 +222,14 @@ impl SequencerLoop {
                 self.feed.start(now.wall);
                 now.wall
             }
-            State::Due(due) if due <= now.wall => due,
+            State::Due(due) if due <= now.wall && now.monotonic >= self.not_before => due,
             State::AlwaysDue if self.paced || self.has_room() => now.wall,
             State::Due(_) | State::AlwaysDue | State::Over => return,
         };
         let progress = self.feed.poll(now.wall, TICKS_PER_POLL, &mut self.ticks);
         self.add_instruments();
         if !self.ticks.is_empty() {
+            self.not_before = now.monotonic + POLL_INTERVAL_MIN;
             if self.paced {
                 self.exporter.lateness.record(now.wall.since(due));
             }
@@ -280,9 +288,10 @@ impl SequencerLoop {
         match self.state {
             State::Waiting | State::Over => IDLE,
             State::Due(due) => {
-                let now = self.shared.clock.now().wall;
-                let told = self.feed.market_time(now).map_or(IDLE, |time| self.sequencer.deadline().since(time));
-                due.since(now).min(told).min(IDLE)
+                let now = self.shared.clock.now();
+                let told = self.feed.market_time(now.wall).map_or(IDLE, |time| self.sequencer.deadline().since(time));
+                let due = due.since(now.wall).max(self.not_before.saturating_sub(now.monotonic));
+                due.min(told).min(IDLE)
             }
             State::AlwaysDue if self.paced => Duration::ZERO,
             State::AlwaysDue => {

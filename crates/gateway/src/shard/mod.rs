@@ -14,7 +14,7 @@ mod socket;
 mod sockets;
 mod turn;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -64,6 +64,9 @@ pub(crate) struct ShardHandle {
     pub(crate) queue: Queue,
     inbox: Mutex<Inbox>,
     signal: Arc<Notify>,
+    /// Whether the shard rests until a time that it has set the alarm to, and has something to flush then: more ticks can
+    /// wait for that, and wake nobody.
+    resting: AtomicBool,
     sessions: AtomicUsize,
 }
 
@@ -81,14 +84,19 @@ impl ShardHandle {
             queue: Queue::new(queue_bytes_max),
             inbox: Mutex::default(),
             signal: Arc::default(),
+            resting: AtomicBool::new(false),
             sessions: AtomicUsize::new(0),
         }
     }
 
     /// Hands over an item of the sequencer; `taken` is when its ticks were taken from the feed.
     pub(crate) fn push(&self, upstream: Upstream, taken: Duration) -> Pushed {
+        let can_wait = matches!(upstream, Upstream::Batch(_));
         let pushed = self.queue.push(Item { upstream, taken });
-        self.signal.notify_one();
+        // Asked after the push: a shard that has stopped resting takes the queue afterwards.
+        if !(can_wait && self.resting.load(Ordering::Acquire)) {
+            self.signal.notify_one();
+        }
         pushed
     }
 

@@ -4,6 +4,7 @@
 //! one read each, so neither can starve the other. The loop sleeps only when nothing is left to do.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -76,12 +77,14 @@ pub(crate) async fn run(shared: Arc<Shared>, index: usize) {
                 Work::Left => {}
                 Work::Done => {
                     turns.set_alarm(&mut alarm);
+                    turns.rest();
                     // Both only end the wait, in whatever order. A signal that comes while the other branch wins is kept
                     // by `Notify` for the next wait.
                     tokio::select! {
                         () = signal.notified() => {}
                         () = alarm.rings() => {}
                     }
+                    turns.end_rest();
                 }
             }
         }
@@ -444,6 +447,17 @@ impl Turns {
             Phase::Draining(_) => served,
             Phase::ShuttingDown(until) => served && self.shared.clock.now().monotonic < until,
         }
+    }
+
+    /// Says that more ticks need not wake this thread, if the alarm will, to flush those that are there.
+    fn rest(&self) {
+        if self.hub.flush_due().is_some() {
+            self.shared.shards[self.index].resting.store(true, Ordering::Release);
+        }
+    }
+
+    fn end_rest(&self) {
+        self.shared.shards[self.index].resting.store(false, Ordering::Release);
     }
 
     /// Sets the alarm to the next instant at which there is something to do by the clock.

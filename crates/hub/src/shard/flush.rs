@@ -65,8 +65,8 @@ impl Shard {
         self.settle(now, io);
     }
 
-    /// When gathered elements may be flushed; none when there are none.
-    pub(super) fn flush_due(&self) -> Option<Duration> {
+    /// When gathered elements may be flushed; none when there are none. Not later than [`Shard::deadline`].
+    pub fn flush_due(&self) -> Option<Duration> {
         if self.rounds.waiting.is_empty() {
             return None;
         }

@@ -91,7 +91,7 @@ impl Default for ShardConfig {
             close_timeout: Duration::from_secs(5),
             write_stall_timeout: Duration::from_secs(30),
             flush_interval: Duration::ZERO,
-            flush_duty_percent: 60,
+            flush_duty_percent: 70,
             flush_rest_max: Duration::from_millis(20),
             deflate: DeflateConfig::default(),
             seed: 0,
