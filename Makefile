@@ -1,7 +1,7 @@
 # Everything a developer runs. `make` alone lists the targets.
 #
 # TICKER_RECORDINGS   a folder with recorded sessions; tests that need it say so and pass where it is not set
-# ARGS                what `make run` hands to `tickerplant serve`
+# ARGS                what `make run` hands to `tickerplant serve` (default: a market with order books)
 # SET                 which cases `make conformance` runs: ci (default) or all
 # TICKER_SOAK_S       how long the longer end-to-end tests listen (default 10)
 # FUZZ_SECONDS        how long `make fuzz` runs each target (default 60)
@@ -17,7 +17,7 @@ SHELL := /usr/bin/env bash
 	bench bench-build bench-scale bench-code lint lint-rust lint-deps lint-web lint-python \
 	clean tools chromium
 
-ARGS ?=
+ARGS ?= --sim-scenario busy
 SET ?= ci
 CARGO_TARGET_DIR ?= target
 TARGET := $(abspath $(CARGO_TARGET_DIR))
@@ -31,7 +31,7 @@ PYTHON := .venv/bin/python
 VENV := .venv/.installed
 WEB_MODULES := web/node_modules/.package-lock.json
 WEB_BUILD := web/dist/index.html
-WEB_SOURCES := $(shell find web/src web/public web/index.html web/vite.config.ts web/tsconfig*.json -type f 2>/dev/null)
+WEB_SOURCES := $(shell find web/src web/sdk/src web/public web/index.html web/vite.config.ts web/tsconfig*.json -type f 2>/dev/null)
 E2E_MODULES := tests/e2e/node/node_modules/.package-lock.json
 
 help: ## list the targets
@@ -158,6 +158,6 @@ lint-python: $(VENV)
 	.venv/bin/ruff format --check tests/e2e
 
 clean: ## remove everything that was built or installed in here
-	rm -rf $(TARGET) .venv web/node_modules web/dist web/test-results tests/e2e/node/node_modules test-results \
+	rm -rf $(TARGET) .venv web/node_modules web/dist web/sdk/dist web/test-results tests/e2e/node/node_modules test-results \
 		$(PEERS)/javascript/node_modules $(PEERS)/python/.venv $(PEERS)/axum/target
 	find tests scripts -name __pycache__ -prune -exec rm -rf {} +

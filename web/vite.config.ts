@@ -27,5 +27,11 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
   },
-  server: { proxy: { "/ws": { target: "ws://127.0.0.1:8080", ws: true } } },
+  server: {
+    proxy: {
+      "/ws": { target: "ws://127.0.0.1:8080", ws: true },
+      "/api": "http://127.0.0.1:8080",
+      "/metrics": "http://127.0.0.1:8080",
+    },
+  },
 });

@@ -15,16 +15,18 @@ const READY = /listening on http:\/\/[^\s]+:(\d+)/;
 export class Server {
   #child: ChildProcess;
   readonly #port: number;
+  readonly #flags: readonly string[];
 
-  private constructor(child: ChildProcess, port: number) {
+  private constructor(child: ChildProcess, port: number, flags: readonly string[]) {
     this.#child = child;
     this.#port = port;
+    this.#flags = flags;
   }
 
-  /** On any port that is free. */
-  static async start(): Promise<Server> {
-    const { child, port } = await launch(0);
-    return new Server(child, port);
+  /** On any port that is free; a market with books if the flags do not say otherwise. */
+  static async start(flags: readonly string[] = ["--sim-scenario", "busy"]): Promise<Server> {
+    const { child, port } = await launch(0, flags);
+    return new Server(child, port, flags);
   }
 
   get url(): string {
@@ -42,16 +44,16 @@ export class Server {
 
   /** Starts it again, on the same port. */
   async restart(): Promise<void> {
-    const { child } = await launch(this.#port);
+    const { child } = await launch(this.#port, this.#flags);
     this.#child = child;
   }
 }
 
-async function launch(port: number): Promise<{ child: ChildProcess; port: number }> {
+async function launch(port: number, flags: readonly string[]): Promise<{ child: ChildProcess; port: number }> {
   if (!existsSync(BINARY)) {
     throw new Error(`${BINARY} does not exist: build it (cargo build) or name another in TICKER_BIN`);
   }
-  const child = spawn(BINARY, ["serve", "--listen", `127.0.0.1:${port}`, "--sim-seed", "7"], {
+  const child = spawn(BINARY, ["serve", "--listen", `127.0.0.1:${port}`, "--sim-seed", "7", ...flags], {
     stdio: ["ignore", "pipe", "pipe"],
     env: environment(),
   });

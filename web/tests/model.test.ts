@@ -1,58 +1,10 @@
 import { describe, expect, test } from "vitest";
-import { Backoff } from "../src/model/backoff";
-import { ServerClock } from "../src/model/clock";
+import { Decimal, type Integer, type Quote, type Trade } from "../sdk/src/index";
 import { LatencyWindow, RateMeter } from "../src/model/meters";
+import { parseMetrics, perSecond, quantile } from "../src/model/metrics";
 import { Row } from "../src/model/row";
 import { search } from "../src/model/search";
-import { Subscriptions } from "../src/model/subscriptions";
 import { Trace } from "../src/model/trace";
-import type { Mode } from "../src/protocol/commands";
-import type { Integer } from "../src/protocol/integer";
-import type { Quote, Trade } from "../src/protocol/messages";
-
-const LATEST: Mode = { mode: "latest", intervalMs: 100 };
-
-describe("backoff", () => {
-  test("waits double up to a ceiling, half of each at random", () => {
-    const shortest = new Backoff(() => 0);
-    const longest = new Backoff(() => 0.999_999);
-    const waits = (backoff: Backoff) => Array.from({ length: 8 }, () => backoff.next(0));
-    expect(waits(shortest)).toEqual([250, 500, 1000, 2000, 4000, 7500, 7500, 7500]);
-    expect(waits(longest)).toEqual([500, 1000, 2000, 4000, 8000, 15000, 15000, 15000]);
-  });
-
-  test("a connection that lasted begins anew, one that did not goes on", () => {
-    const backoff = new Backoff(() => 0);
-    backoff.next(0);
-    backoff.next(0);
-    expect(backoff.next(4_999)).toBe(1000);
-    expect(backoff.next(5_000)).toBe(250);
-  });
-
-  test("never comes back before the server asked to, once", () => {
-    const backoff = new Backoff(() => 0);
-    backoff.ask(3_000);
-    expect(backoff.next(60_000)).toBe(3_125);
-    expect(backoff.next(0)).toBe(500);
-  });
-});
-
-describe("the clock of the server", () => {
-  test("a difference within the round trip is none", () => {
-    const clock = new ServerClock();
-    clock.observe(1_000, 1_009, 1_020);
-    expect(clock.offsetMs).toBe(0);
-    expect(clock.roundTripMs).toBe(20);
-  });
-
-  test("a larger one is corrected for, by the quickest round trip", () => {
-    const clock = new ServerClock();
-    clock.observe(1_000, 61_050, 1_100);
-    clock.observe(2_000, 62_001, 2_002);
-    clock.observe(3_000, 63_400, 3_500);
-    expect(clock.offsetMs).toBe(60_000);
-  });
-});
 
 describe("meters", () => {
   test("percentiles are of the window", () => {
@@ -105,34 +57,33 @@ test("a trace keeps its newest points and repeats a price that stands", () => {
 });
 
 describe("a row", () => {
-  const LISTING = { symbol: "ES", instrumentId: 7, priceExponent: -2, sizeExponent: 0 };
-  const trade = (seq: number, price: Integer): Trade => ({
-    kind: "trade",
-    instrumentId: 7,
+  const head = { symbol: "ES", time: 1_700_000_000_000_000_000n };
+  const trade = (seq: number, price: Integer, snapshot = false, exponent = -2): Trade => ({
+    ...head,
+    type: "trade",
+    channel: "trades",
     seq,
-    time: 1_700_000_000_000_000_000n,
-    price,
-    size: 3,
-    aggressor: "buy",
+    snapshot,
+    price: new Decimal(price, exponent),
+    size: new Decimal(3, 0),
+    side: "buy",
+    tradeId: 0,
   });
-  const quote = (seq: number, bid: number, ask: number): Quote => ({
-    kind: "quote",
-    instrumentId: 7,
+  const level = (price: number, size: number) => ({ price: new Decimal(price, -2), size: new Decimal(size, 0) });
+  const quote = (seq: number, bid: number, ask: number, snapshot = false): Quote => ({
+    ...head,
+    type: "quote",
+    channel: "quotes",
     seq,
-    time: 0n,
-    bid: { price: bid, size: 1 },
-    ask: { price: ask, size: 2 },
+    snapshot,
+    bid: level(bid, 1),
+    ask: level(ask, 2),
   });
-  function listed(): Row {
-    const row = new Row("ES");
-    row.accept(LISTING);
-    return row;
-  }
 
   test("shows a snapshot without a flash and a live price with one", () => {
-    const row = listed();
-    row.apply(trade(1, 10_000), "snapshot");
-    row.apply(quote(1, 9_999, 10_001), "snapshot");
+    const row = new Row("ES");
+    row.apply(trade(1, 10_000, true));
+    row.apply(quote(1, 9_999, 10_001, true));
     expect(row.take()).toMatchObject({
       state: "live",
       bid: { text: "99.99", moved: "none" },
@@ -143,8 +94,8 @@ describe("a row", () => {
       change: "0.00",
       trend: "none",
     });
-    row.apply(trade(2, 10_050), "live");
-    row.apply(quote(2, 9_998, 10_001), "live");
+    row.apply(trade(2, 10_050));
+    row.apply(quote(2, 9_998, 10_001));
     expect(row.take()).toMatchObject({
       bid: { moved: "down" },
       ask: { moved: "none" },
@@ -158,116 +109,76 @@ describe("a row", () => {
   });
 
   test("several ticks between two updates are one move", () => {
-    const row = listed();
-    row.apply(trade(1, 100), "snapshot");
+    const row = new Row("ES");
+    row.apply(trade(1, 100, true));
     row.take();
-    row.apply(trade(2, 200), "live");
-    row.apply(trade(3, 90), "live");
+    row.apply(trade(2, 200));
+    row.apply(trade(3, 90));
     expect(row.take().last).toEqual({ text: "0.90", moved: "down" });
   });
 
-  test("counts what mode latest skipped, and nothing of a snapshot", () => {
-    const row = listed();
-    expect(row.apply(trade(40, 1), "snapshot")).toBe(0);
-    expect(row.apply(trade(50, 1), "live")).toBe(10);
-    expect(row.apply(quote(9, 1, 2), "live")).toBe(1);
-    row.accept(LISTING);
-    expect(row.apply(trade(3, 1), "live")).toBe(1);
-  });
-
   test("the day's open is the better reference", () => {
-    const row = listed();
-    row.apply(trade(1, 11_000), "snapshot");
-    row.apply(
-      {
-        kind: "ticker",
-        instrumentId: 7,
-        seq: 1,
-        time: 0n,
-        last: 11_000,
-        open: 12_000,
-        high: 12_000,
-        low: 11_000,
-        volume: 5,
-      },
-      "live",
-    );
+    const row = new Row("ES");
+    row.apply(trade(1, 11_000, true));
+    const price = (mantissa: number) => new Decimal(mantissa, -2);
+    row.apply({
+      ...head,
+      type: "ticker",
+      channel: "ticker",
+      seq: 1,
+      snapshot: false,
+      last: price(11_000),
+      open: price(12_000),
+      high: price(12_000),
+      low: price(11_000),
+      volume: new Decimal(5, 0),
+      turnover: 0,
+      tradeCount: 1,
+    });
     expect(row.take()).toMatchObject({ change: "\u221210.00", changePercent: "\u22128.33%", reference: "open" });
+    expect(row.rank("change")).toBeCloseTo(-0.0833, 3);
   });
 
   test("another exponent makes the old values void", () => {
-    const row = listed();
-    row.apply(trade(1, 11_000), "snapshot");
-    row.accept({ ...LISTING, priceExponent: -4 });
-    expect(row.take()).toMatchObject({ state: "waiting", last: { text: "\u2014" }, change: "\u2014" });
+    const row = new Row("ES");
+    row.apply(quote(1, 9_999, 10_001, true));
+    row.apply(trade(1, 11_000, true, -4));
+    expect(row.take()).toMatchObject({ bid: { text: "\u2014" }, last: { text: "1.1000" }, change: "0.0000" });
   });
 
   test("a change past 2^53 is exact", () => {
-    const row = listed();
-    row.apply(trade(1, 9_007_199_254_740_993n), "snapshot");
-    row.apply(trade(2, 9_007_199_254_740_995n), "live");
+    const row = new Row("ES");
+    row.apply(trade(1, 9_007_199_254_740_993n, true));
+    row.apply(trade(2, 9_007_199_254_740_995n));
     expect(row.take()).toMatchObject({ change: "+0.02", last: { text: "90,071,992,547,409.95", moved: "up" } });
+  });
+
+  test("a halt is told, a refusal too", () => {
+    const row = new Row("ES");
+    const status = { ...head, type: "status", channel: "status", seq: 1, snapshot: false } as const;
+    row.apply({ ...status, code: "halted", reason: "LULD" });
+    expect(row.take().market).toBe("halted");
+    row.apply({ type: "refused", symbol: "ES", channel: "trades", code: "unknown_symbol", message: "no such symbol" });
+    expect(row.take()).toMatchObject({ state: "refused", reason: "no such symbol" });
   });
 });
 
-describe("subscriptions", () => {
-  const symbolsOf = (subscriptions: Subscriptions) =>
-    subscriptions.plan().map((command) => [command.op, "symbols" in command ? command.symbols : []]);
-
-  test("only differences are sent", () => {
-    const subscriptions = new Subscriptions(LATEST);
-    subscriptions.want(["A", "B"]);
-    expect(symbolsOf(subscriptions)).toEqual([["subscribe", ["A", "B"]]]);
-    expect(symbolsOf(subscriptions)).toEqual([]);
-    subscriptions.want(["B", "C"]);
-    expect(symbolsOf(subscriptions)).toEqual([
-      ["unsubscribe", ["A"]],
-      ["subscribe", ["C"]],
-    ]);
-  });
-
-  test("everything is asked for again after a reset", () => {
-    const subscriptions = new Subscriptions(LATEST);
-    subscriptions.want(["A", "B"]);
-    subscriptions.plan();
-    subscriptions.reset();
-    expect(symbolsOf(subscriptions)).toEqual([["subscribe", ["A", "B"]]]);
-  });
-
-  test("a refused symbol is neither asked for again nor ended", () => {
-    const subscriptions = new Subscriptions(LATEST);
-    subscriptions.want(["A", "X"]);
-    subscriptions.plan();
-    subscriptions.confirm(["A"]);
-    subscriptions.refuse(["X"]);
-    subscriptions.retry();
-    expect(symbolsOf(subscriptions)).toEqual([]);
-    subscriptions.want(["A"]);
-    expect(symbolsOf(subscriptions)).toEqual([]);
-  });
-
-  test("what a rate limit threw away is asked for again", () => {
-    const subscriptions = new Subscriptions(LATEST);
-    subscriptions.want(["A"]);
-    subscriptions.plan();
-    subscriptions.confirm(["A"]);
-    subscriptions.want(["A", "B"]);
-    subscriptions.plan();
-    subscriptions.retry();
-    expect(symbolsOf(subscriptions)).toEqual([["subscribe", ["B"]]]);
-  });
-
-  test("another mode updates what is subscribed and goes with what is new", () => {
-    const subscriptions = new Subscriptions(LATEST);
-    subscriptions.want(["A"]);
-    subscriptions.plan();
-    subscriptions.setMode({ mode: "every" });
-    subscriptions.want(["A", "B"]);
-    expect(subscriptions.plan()).toMatchObject([
-      { op: "update", symbols: ["A"], mode: { mode: "every" } },
-      { op: "subscribe", symbols: ["B"], mode: { mode: "every" } },
-    ]);
-    expect(subscriptions.plan()).toEqual([]);
+describe("the server's metrics", () => {
+  const before = parseMetrics(
+    'a_total{reason="x"} 1\na_total{reason="y"} 2\nh_bucket{le="1"} 0\nh_bucket{le="+Inf"} 0\n',
+    0,
+  );
+  const now = parseMetrics(
+    '# HELP a_total b\na_total{reason="x"} 11\na_total{reason="y"} 12\nh_bucket{le="1"} 98\nh_bucket{le="+Inf"} 100\nodd line\n',
+    2_000,
+  );
+  test("become rates and quantiles", () => {
+    expect(perSecond(before, now, "a_total")).toBe(10);
+    expect(perSecond(now, before, "a_total")).toBeUndefined();
+    expect(perSecond(before, now, "b_total")).toBeUndefined();
+    expect(quantile(before, now, "h", 0.5)).toBe(1);
+    expect(quantile(before, now, "h", 0.99)).toBe(1);
+    expect(quantile(now, now, "h", 0.99)).toBeUndefined();
   });
 });
 

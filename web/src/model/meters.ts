@@ -44,6 +44,21 @@ export class LatencyWindow {
     return { medianMs: latency(0.5), p99Ms: latency(0.99) };
   }
 
+  /** How many of the window lie up to each of the steps, the last counting all beyond. */
+  histogram(nowMs: number, offsetMs: number, stepsMs: readonly number[]): number[] {
+    const counts = Array.from({ length: stepsMs.length + 1 }, () => 0);
+    const held = Math.min(this.#count, LATENCY_SAMPLES_MAX);
+    for (let at = 0; at < held; at += 1) {
+      if ((this.#times[at] ?? 0) > nowMs - LATENCY_WINDOW_MS) {
+        const latency = (this.#values[at] ?? 0) + offsetMs;
+        const step = stepsMs.findIndex((bound) => latency <= bound);
+        const into = step < 0 ? stepsMs.length : step;
+        counts[into] = (counts[into] ?? 0) + 1;
+      }
+    }
+    return counts;
+  }
+
   reset(): void {
     this.#count = 0;
   }

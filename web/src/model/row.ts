@@ -3,10 +3,18 @@
  *
  * Invariant: `take` is the only place where integers become text, and it does so once per update, not once per tick.
  */
-import { formatDecimal, formatTrimmed } from "../protocol/decimal";
-import { compare, type Integer, subtract } from "../protocol/integer";
-import type { DataFrame, Element, Listing, Side, Timestamp } from "../protocol/messages";
-import { milliseconds } from "./clock";
+import {
+  compare,
+  type Decimal,
+  type Event,
+  formatDecimal,
+  formatTrimmed,
+  type Integer,
+  type Level,
+  type MarketPhase,
+  subtract,
+  type Timestamp,
+} from "../../sdk/src/index";
 import { Trace } from "./trace";
 import type { Direction, Moving, RowUpdate } from "./update";
 
@@ -20,18 +28,19 @@ interface Shown {
 }
 
 interface Reference {
-  readonly value: Integer;
+  readonly value: Decimal;
   readonly kind: "open" | "first seen";
 }
 
 export class Row {
   readonly symbol: string;
-  #listing: Listing | undefined;
+  #priceExponent: number | undefined;
+  #market: MarketPhase | undefined;
   #refusal: string | undefined;
-  #bid: Side | undefined;
-  #ask: Side | undefined;
-  #last: Integer | undefined;
-  #lastSize: Integer | undefined;
+  #bid: Level | undefined;
+  #ask: Level | undefined;
+  #last: Decimal | undefined;
+  #lastSize: Decimal | undefined;
   #lastTime: Timestamp | undefined;
   #reference: Reference | undefined;
   #trace = new Trace();
@@ -39,64 +48,75 @@ export class Row {
   /** What the page shows, to tell the direction of a move. */
   #shown: Shown = {};
   #dirty = true;
-  /** The newest number per kind of element, to count what was skipped. */
-  readonly #seqs = new Map<Element["kind"], Integer>();
+  /** Elements since the row was made, for sorting by activity. */
+  #events = 0;
 
   constructor(symbol: string) {
     this.symbol = symbol;
   }
 
-  /** The server has accepted the subscription. */
-  accept(listing: Listing): void {
-    const known = this.#listing;
-    if (
-      known !== undefined &&
-      (known.priceExponent !== listing.priceExponent || known.sizeExponent !== listing.sizeExponent)
-    ) {
-      // The old integers mean something else now.
-      this.#forget();
-    }
-    this.#listing = listing;
-    this.#refusal = undefined;
-    this.#seqs.clear();
-    this.#dirty = true;
-  }
-
-  refuse(reason: string): void {
-    this.#refusal = reason;
-    this.#dirty = true;
-  }
-
-  /** Applies one element; returns how many events it stands for, counting those that were skipped before it. */
-  apply(element: Element, content: DataFrame["content"]): number {
-    const before = this.#seqs.get(element.kind);
-    this.#seqs.set(element.kind, element.seq);
-    switch (element.kind) {
+  /** Applies one event. */
+  apply(event: Event): void {
+    switch (event.type) {
       case "trade":
-        this.#last = element.price;
-        this.#lastSize = element.size;
-        this.#lastTime = element.time;
-        this.#reference ??= { value: element.price, kind: "first seen" };
+        this.#accept(event.price);
+        this.#last = event.price;
+        this.#lastSize = event.size;
+        this.#lastTime = event.time;
+        this.#reference ??= { value: event.price, kind: "first seen" };
         break;
       case "quote":
-        this.#bid = element.bid;
-        this.#ask = element.ask;
+        this.#accept(event.bid?.price ?? event.ask?.price);
+        this.#bid = event.bid;
+        this.#ask = event.ask;
         break;
       case "ticker":
-        this.#last ??= element.last;
-        this.#reference = { value: element.open, kind: "open" };
+        this.#accept(event.last);
+        this.#last ??= event.last;
+        this.#reference = { value: event.open, kind: "open" };
         break;
-      case "gap":
-        return 0;
+      case "status":
+        this.#market = event.code;
+        break;
+      case "refused":
+        // The channel alone may be missing: a feed need not know of halts.
+        if (event.code !== "unknown_channel") {
+          this.#refusal = event.message === "" ? event.code : event.message;
+          this.#dirty = true;
+        }
+        return;
+      default:
+        return;
     }
+    this.#refusal = undefined;
     this.#dirty = true;
     this.#trace.set(this.#middle());
-    if (content === "snapshot") {
+    if (event.snapshot) {
       // State, not a move: what is shown changes without a flash.
-      this.#shown = { bid: this.#bid?.price, ask: this.#ask?.price, last: this.#last };
-      return 0;
+      this.#shown = this.#values();
+    } else {
+      this.#events += 1;
     }
-    return before === undefined ? 1 : Math.max(1, Number(subtract(element.seq, before)));
+  }
+
+  /** By what rows are sorted: floats, since only their order counts. */
+  rank(key: "last" | "change" | "spread" | "activity"): number | undefined {
+    switch (key) {
+      case "last":
+        return this.#last?.toNumber();
+      case "change": {
+        const change = this.#change();
+        const base = Number(this.#reference?.value.mantissa ?? 0);
+        return change === undefined || base === 0 ? undefined : Number(change) / Math.abs(base);
+      }
+      case "spread": {
+        const spread = this.#spread();
+        const middle = this.#middle();
+        return spread === undefined || middle === 0 ? undefined : Number(spread) / Math.abs(middle);
+      }
+      case "activity":
+        return this.#events;
+    }
   }
 
   /** `steps` of the trace's time have passed. */
@@ -119,39 +139,60 @@ export class Row {
 
   /** What the page must show now. */
   take(): RowUpdate {
-    const shown = this.#shown;
-    this.#shown = { bid: this.#bid?.price, ask: this.#ask?.price, last: this.#last };
+    const update = this.#update(this.#traceDue ? this.#trace.points() : undefined);
+    this.#shown = this.#values();
     this.#dirty = false;
-    const trace = this.#traceDue ? this.#trace.points() : undefined;
     this.#traceDue = false;
-    const listing = this.#listing;
+    return update;
+  }
+
+  #update(trace: Float64Array | undefined): RowUpdate {
+    const shown = this.#shown;
+    const exponent = this.#priceExponent;
     const state = this.#refusal !== undefined ? "refused" : this.#hasValues() ? "live" : "waiting";
-    if (listing === undefined) {
-      return { ...blank(this.symbol), state, reason: this.#refusal ?? "", trace };
+    const reason = this.#refusal ?? "";
+    if (exponent === undefined) {
+      return { ...blank(this.symbol), state, reason, market: this.#market, trace };
     }
     const price = (value: Integer | undefined): string =>
-      value === undefined ? EMPTY : formatDecimal(value, listing.priceExponent);
-    const size = (value: Integer | undefined): string =>
-      value === undefined ? "" : formatTrimmed(value, listing.sizeExponent);
+      value === undefined ? EMPTY : formatDecimal(value, exponent);
+    const size = (value: Decimal | undefined): string =>
+      value === undefined ? "" : formatTrimmed(value.mantissa, value.exponent);
     const change = this.#change();
+    const now = this.#values();
     return {
       symbol: this.symbol,
       state,
-      reason: this.#refusal ?? "",
-      bid: { text: price(this.#bid?.price), moved: direction(shown.bid, this.#bid?.price) },
+      reason,
+      market: this.#market,
+      bid: { text: price(now.bid), moved: direction(shown.bid, now.bid) },
       bidSize: size(this.#bid?.size),
-      ask: { text: price(this.#ask?.price), moved: direction(shown.ask, this.#ask?.price) },
+      ask: { text: price(now.ask), moved: direction(shown.ask, now.ask) },
       askSize: size(this.#ask?.size),
       spread: price(this.#spread()),
-      last: { text: price(this.#last), moved: direction(shown.last, this.#last) },
+      last: { text: price(now.last), moved: direction(shown.last, now.last) },
       lastSize: size(this.#lastSize),
       lastTimeMs: this.#lastTime === undefined ? undefined : milliseconds(this.#lastTime),
-      change: change === undefined ? EMPTY : formatDecimal(change, listing.priceExponent, "plus"),
-      changePercent: change === undefined ? EMPTY : percent(change, this.#reference?.value ?? 0),
+      change: change === undefined ? EMPTY : formatDecimal(change, exponent, "plus"),
+      changePercent: change === undefined ? EMPTY : percent(change, this.#reference?.value.mantissa ?? 0),
       trend: change === undefined ? "none" : direction(0, change),
       reference: this.#reference?.kind ?? "none",
       trace,
     };
+  }
+
+  #values(): Shown {
+    return { bid: this.#bid?.price.mantissa, ask: this.#ask?.price.mantissa, last: this.#last?.mantissa };
+  }
+
+  #accept(price: Decimal | undefined): void {
+    if (price !== undefined && price.exponent !== this.#priceExponent) {
+      if (this.#priceExponent !== undefined) {
+        // The old integers mean something else now.
+        this.#forget();
+      }
+      this.#priceExponent = price.exponent;
+    }
   }
 
   #hasValues(): boolean {
@@ -161,19 +202,21 @@ export class Row {
   #change(): Integer | undefined {
     return this.#last === undefined || this.#reference === undefined
       ? undefined
-      : subtract(this.#last, this.#reference.value);
+      : subtract(this.#last.mantissa, this.#reference.value.mantissa);
   }
 
   #spread(): Integer | undefined {
-    return this.#bid === undefined || this.#ask === undefined ? undefined : subtract(this.#ask.price, this.#bid.price);
+    return this.#bid === undefined || this.#ask === undefined
+      ? undefined
+      : subtract(this.#ask.price.mantissa, this.#bid.price.mantissa);
   }
 
   /** The middle of the quote, which also moves while nobody trades; the last price where there are no quotes. */
   #middle(): number {
     if (this.#bid !== undefined && this.#ask !== undefined) {
-      return (Number(this.#bid.price) + Number(this.#ask.price)) / 2;
+      return (Number(this.#bid.price.mantissa) + Number(this.#ask.price.mantissa)) / 2;
     }
-    return Number(this.#last ?? this.#bid?.price ?? this.#ask?.price ?? 0);
+    return Number((this.#last ?? this.#bid?.price ?? this.#ask?.price)?.mantissa ?? 0);
   }
 
   #forget(): void {
@@ -194,6 +237,7 @@ function blank(symbol: string): RowUpdate {
     symbol,
     state: "waiting",
     reason: "",
+    market: undefined,
     bid: NOWHERE,
     bidSize: "",
     ask: NOWHERE,
@@ -208,6 +252,10 @@ function blank(symbol: string): RowUpdate {
     reference: "none",
     trace: undefined,
   };
+}
+
+function milliseconds(time: Timestamp): number {
+  return Number(time) / 1e6;
 }
 
 function direction(before: Integer | undefined, now: Integer | undefined): Direction {

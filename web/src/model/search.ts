@@ -3,7 +3,7 @@
  *
  * Invariant: the order depends on the query and the list alone.
  */
-import type { Instrument } from "../protocol/messages";
+import type { Instrument } from "./update";
 
 export interface Found {
   readonly matches: readonly Instrument[];

@@ -4,7 +4,7 @@
  * Invariant: market data touches the document only inside `requestAnimationFrame`, at most once per frame; the next update is
  * asked for only when the last has been painted.
  */
-import type { Mode, PageMessage, Update } from "../model/update";
+import type { PageMessage, Update } from "../model/update";
 
 export class Feed {
   readonly #worker: Worker;
@@ -14,32 +14,19 @@ export class Feed {
     this.#worker.onmessage = (event: MessageEvent<Update>) => {
       requestAnimationFrame(() => {
         paint(event.data);
-        this.#post({ type: "painted" });
+        this.send({ type: "painted" });
       });
     };
   }
 
   start(): void {
-    const url = new URL("ws", document.baseURI);
-    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    const url = new URL(".", document.baseURI);
     url.search = "";
     url.hash = "";
-    this.#post({ type: "start", url: url.href });
+    this.send({ type: "start", url: url.href });
   }
 
-  watch(symbols: readonly string[]): void {
-    this.#post({ type: "watch", symbols });
-  }
-
-  setMode(mode: Mode): void {
-    this.#post({ type: "mode", mode });
-  }
-
-  reconnect(): void {
-    this.#post({ type: "reconnect" });
-  }
-
-  #post(message: PageMessage): void {
+  send(message: PageMessage): void {
     this.#worker.postMessage(message);
   }
 }

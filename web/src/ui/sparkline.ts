@@ -4,6 +4,7 @@
  * Invariant: one painter for every canvas: colours are read once per theme and not once per line, and only lines whose
  * points or size changed are drawn.
  */
+import { onThemeChange, colour as themeColour } from "./theme";
 
 interface Colours {
   readonly up: string;
@@ -45,7 +46,7 @@ export class SparklinePainter {
         }
       }
     });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    onThemeChange(() => {
       this.#colours = undefined;
       for (const line of this.#lines.values()) {
         this.draw(line);
@@ -135,11 +136,10 @@ export class SparklinePainter {
 }
 
 function readColours(): Colours {
-  const style = getComputedStyle(document.documentElement);
   return {
-    up: style.getPropertyValue("--up"),
-    down: style.getPropertyValue("--down"),
-    none: style.getPropertyValue("--dim"),
-    base: style.getPropertyValue("--line-strong"),
+    up: themeColour("--up"),
+    down: themeColour("--down"),
+    none: themeColour("--dim"),
+    base: themeColour("--line-strong"),
   };
 }

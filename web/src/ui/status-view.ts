@@ -4,6 +4,8 @@
  * Invariant: every state is told by a word as well as by the lamp.
  */
 import type { Connection, Mode, Status } from "../model/update";
+import { LATENCY_STEPS_MS } from "../model/update";
+import { showFacts } from "./detail-view";
 import { announce, byId, create, setText } from "./dom";
 
 const MODES: readonly { readonly name: string; readonly mode: Mode }[] = [
@@ -11,6 +13,7 @@ const MODES: readonly { readonly name: string; readonly mode: Mode }[] = [
   { name: "50 ms", mode: { mode: "latest", intervalMs: 50 } },
   { name: "100 ms", mode: { mode: "latest", intervalMs: 100 } },
   { name: "250 ms", mode: { mode: "latest", intervalMs: 250 } },
+  { name: "500 ms", mode: { mode: "latest", intervalMs: 500 } },
   { name: "1 s", mode: { mode: "latest", intervalMs: 1_000 } },
 ];
 /** What the worker begins with. */
@@ -34,6 +37,13 @@ export class StatusView {
   readonly #clock = byId("foot-clock", HTMLSpanElement);
   readonly #count = byId("foot-count", HTMLSpanElement);
 
+  readonly #panel = byId("link-panel", HTMLElement);
+  readonly #facts = byId("link-facts", HTMLElement);
+  readonly #histogram = byId("histogram", HTMLDivElement);
+  readonly #conflation = byId("conflation", HTMLDivElement);
+  readonly #conflationText = byId("conflation-text", HTMLSpanElement);
+  #status: Status | undefined;
+
   constructor(onReconnect: () => void, onMode: (mode: Mode) => void) {
     this.#reconnect.addEventListener("click", onReconnect);
     const select = byId("rate", HTMLSelectElement);
@@ -45,6 +55,18 @@ export class StatusView {
         onMode(chosen.mode);
       }
     });
+    this.#histogram.append(
+      ...[...LATENCY_STEPS_MS, undefined].map((step) =>
+        create("div", {}, create("i", {}), create("span", {}, step === undefined ? "more" : `${step}`)),
+      ),
+    );
+  }
+
+  setOpen(open: "open" | "closed"): void {
+    this.#panel.hidden = open === "closed";
+    if (this.#status !== undefined) {
+      this.#showPanel(this.#status);
+    }
   }
 
   show(status: Status): void {
@@ -70,15 +92,54 @@ export class StatusView {
     );
     setText(this.#server, status.version === "" ? "" : `server ${status.version} · epoch ${status.epoch}`);
     setText(this.#clock, live ? clock(status) : "");
+    this.#status = status;
+    if (!this.#panel.hidden) {
+      this.#showPanel(status);
+    }
+  }
+
+  #showPanel(status: Status): void {
+    const figure = (value: number): string => Math.round(value).toLocaleString("en");
+    showFacts(this.#facts, [
+      ["State", words(status.connection)],
+      ["Transport", status.transport === "sse" ? "server-sent events" : "WebSocket, MessagePack"],
+      ["Session", status.session || "–"],
+      ["Delivered", figure(status.delivered)],
+      ["Conflated", figure(status.conflated)],
+      ["Missed", figure(status.missed)],
+      ["Decoded", bytes(status.bytes)],
+      ["Rate", `${bytes(status.bytesPerSecond)}/s`],
+      ["Frames", figure(status.frames)],
+      ["Per frame", status.frames === 0 ? "–" : bytes(status.bytes / status.frames)],
+      ["Reconnects", figure(status.reconnects)],
+      ["Round trip", status.roundTripMs === undefined ? "–" : `${duration(status.roundTripMs)} ms`],
+    ]);
+    const most = Math.max(...status.latencyHistogram, 1);
+    status.latencyHistogram.forEach((count, at) => {
+      const bar = this.#histogram.children[at]?.firstElementChild;
+      if (bar instanceof HTMLElement) {
+        bar.style.height = `${(count / most) * 100}%`;
+        bar.title = `${count} frames`;
+      }
+    });
+    this.#histogram.setAttribute(
+      "aria-label",
+      `Latency of frames: ${status.latencyHistogram.map((count, at) => `${count} up to ${LATENCY_STEPS_MS[at] ?? "more"}`).join(", ")} ms`,
+    );
+    const market = status.marketPerSecond;
+    const part = market === 0 ? 1 : Math.min(1, status.receivedPerSecond / market);
+    this.#conflation.style.setProperty("--part", part.toFixed(3));
+    setText(
+      this.#conflationText,
+      part > 0.995
+        ? "nothing, every tick is sent"
+        : `of ${figure(market)} ticks/s ${figure(status.receivedPerSecond)} are sent, the others were replaced by newer ones`,
+    );
   }
 
   showCount(watched: number, instruments: number): void {
-    setText(
-      this.#count,
-      instruments === 0
-        ? `${watched} watched`
-        : `${watched} watched of ${instruments.toLocaleString("en")} instruments`,
-    );
+    const of = instruments === 0 ? "" : ` of ${instruments.toLocaleString("en")} instruments`;
+    setText(this.#count, `${watched.toLocaleString("en")} watched${of}`);
   }
 }
 
@@ -111,13 +172,20 @@ function clock(status: Status): string {
       `server clock ${status.clockOffsetMs > 0 ? "ahead" : "behind"} by ${duration(Math.abs(status.clockOffsetMs))} ms`,
     );
   }
-  if (status.dropped > 0) {
-    parts.push(`${status.dropped.toLocaleString("en")} dropped`);
+  if (status.missed > 0) {
+    parts.push(`${status.missed.toLocaleString("en")} missed`);
   }
   if (status.faults > 0) {
     parts.push(`${status.faults.toLocaleString("en")} unreadable`);
   }
   return parts.join(" · ");
+}
+
+function bytes(count: number): string {
+  if (count < 1_000) {
+    return `${Math.round(count)} B`;
+  }
+  return count < 1e6 ? `${(count / 1e3).toFixed(1)} kB` : `${(count / 1e6).toFixed(1)} MB`;
 }
 
 function duration(ms: number): string {

@@ -1,13 +1,16 @@
 /**
  * One row of the watch list in the document.
  *
- * Invariant: `show` writes only the cells whose text changed, reads nothing back from the layout, and writes nothing at all
- * while the row is scrolled out of sight; the newest update waits until it comes into view.
+ * Invariant: `show` writes only the cells whose text changed, and reads nothing back from the layout. Rows exist only while they are
+ * on the screen or just beside it.
  */
 import type { Moving, RowUpdate } from "../model/update";
+
 import { create, setText } from "./dom";
 import type { Flashes } from "./flashes";
 import type { Sparkline, SparklinePainter } from "./sparkline";
+
+type MarketPhase = NonNullable<RowUpdate["market"]>;
 
 class MovingCell {
   readonly cell: HTMLTableCellElement;
@@ -48,8 +51,7 @@ export class WatchRow {
   readonly #change = numberCell("change");
   readonly #percent = numberCell("percent");
   readonly #time = numberCell("time");
-  #sight: "in" | "out" = "out";
-  #waiting: RowUpdate | undefined;
+  readonly #phase = create("span", { class: "phase", hidden: "" });
 
   constructor(symbol: string, painter: SparklinePainter, flashes: Flashes, remove: () => void) {
     this.symbol = symbol;
@@ -71,6 +73,7 @@ export class WatchRow {
         "th",
         { role: "rowheader", scope: "row", class: "c-symbol" },
         create("span", { class: "symbol" }, symbol),
+        this.#phase,
         this.#description,
       ),
       this.#bidSize,
@@ -96,31 +99,14 @@ export class WatchRow {
     }
   }
 
-  /** The row has come into sight or gone out of it. */
-  setSight(sight: "in" | "out"): void {
-    this.#sight = sight;
-    const update = this.#waiting;
-    if (sight === "in" && update !== undefined) {
-      this.#waiting = undefined;
-      this.#write(update);
-    }
-  }
-
   show(update: RowUpdate): void {
-    if (this.#sight === "in") {
-      this.#write(update);
-    } else {
-      this.#waiting = { ...update, trace: update.trace ?? this.#waiting?.trace };
-    }
-  }
-
-  #write(update: RowUpdate): void {
     this.row.dataset["state"] = update.state;
     this.row.dataset["trend"] = update.trend;
     if (update.state === "refused") {
       setText(this.#description, update.reason);
       this.row.title = update.reason;
     }
+    showPhase(this.#phase, update.market);
     this.#bid.show(update.bid);
     setText(this.#bidSize, update.bidSize);
     this.#ask.show(update.ask);
@@ -143,6 +129,15 @@ export class WatchRow {
     }
     this.#painter.remove(this.#line);
     this.row.remove();
+  }
+}
+
+/** Trading is the rule and not told. */
+export function showPhase(badge: HTMLElement, phase: MarketPhase | undefined): void {
+  badge.hidden = phase === undefined || phase === "trading";
+  if (!badge.hidden) {
+    badge.dataset["market"] = phase;
+    setText(badge, (phase ?? "").replace("_", "-"));
   }
 }
 

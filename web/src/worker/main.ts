@@ -1,87 +1,67 @@
 /**
- * The worker that owns the socket: a thin shell that gives the session sockets, timers and a clock.
+ * The worker that owns the connection: a thin shell around the client and the board.
  *
  * Invariant: at most one update is on its way to the page, so a page that paints slowly or not at all (a hidden tab) costs
  * memory for one state of the market and not for its history.
  */
-import { Session } from "../model/session";
+import { Client, SYSTEM } from "../../sdk/src/index";
+import { Board } from "../model/board";
 import type { PageMessage, Update } from "../model/update";
-import { SUBPROTOCOL } from "../protocol/commands";
 
 declare const self: DedicatedWorkerGlobalScope;
 
-/** A timer may be asked for later than a 32-bit number of milliseconds. */
-const SLEEP_MAX_MS = 60_000;
+const { now } = SYSTEM;
 
-/** Finer than `Date.now`, and monotonic; the pings correct for what it drifts from the server's clock. */
-const now = (): number => performance.timeOrigin + performance.now();
-
-let url = "";
-let socket: WebSocket | undefined;
+let client: Client | undefined;
+let board: Board | undefined;
 let timer: ReturnType<typeof setTimeout> | undefined;
+let alarmAtMs = Number.POSITIVE_INFINITY;
 let page: "ready" | "painting" = "ready";
 
-const session = new Session(
-  {
-    connect: open,
-    send: (bytes) => {
-      if (socket?.readyState === WebSocket.OPEN) {
-        socket.send(bytes);
-      }
-    },
-    disconnect: abandon,
-  },
-  { mode: "latest", intervalMs: 100 },
-  Math.random,
-);
-
-function open(): void {
-  abandon();
-  const opened = new WebSocket(url, [SUBPROTOCOL]);
-  opened.binaryType = "arraybuffer";
-  socket = opened;
-  // An abandoned socket may still have events queued; they are nobody's.
-  opened.onmessage = (event: MessageEvent<unknown>) => {
-    if (socket !== opened) {
-      return;
+function start(url: string): void {
+  client = new Client({ url });
+  const get = async (path: string): Promise<string> => {
+    const answer = await fetch(new URL(`api/v1/${path}`, url));
+    if (!answer.ok) {
+      throw new Error(`HTTP ${answer.status}`);
     }
-    if (event.data instanceof ArrayBuffer) {
-      session.received(new Uint8Array(event.data), now());
-    } else {
-      session.receivedText(now());
-    }
-    settle();
+    return answer.text();
   };
-  opened.onclose = (event) => {
-    if (socket === opened) {
-      socket = undefined;
-      session.closed(event.code, event.reason, now());
-      settle();
-    }
-  };
-}
-
-function abandon(): void {
-  const abandoned = socket;
-  socket = undefined;
-  abandoned?.close(1000);
+  board = new Board(client, get, { mode: "latest", intervalMs: 100 });
+  client.on("connection", settle);
+  client.on("frame", settle);
+  client.connect();
 }
 
 self.onmessage = (event: MessageEvent<PageMessage>) => {
   const message = event.data;
   switch (message.type) {
     case "start":
-      url = message.url;
-      session.start(now());
+      start(message.url);
       break;
     case "watch":
-      session.watch(message.symbols, now());
+      board?.watch(message.symbols);
+      break;
+    case "arrange":
+      board?.arrange(message.sort, message.filter);
+      break;
+    case "sight":
+      board?.sight(message.symbols);
       break;
     case "mode":
-      session.setMode(message.mode, now());
+      board?.setMode(message.mode);
+      break;
+    case "select":
+      board?.select(message.symbol);
+      break;
+    case "interval":
+      board?.setInterval(message.interval);
+      break;
+    case "depth":
+      board?.setDepth(message.depth);
       break;
     case "reconnect":
-      session.reconnect(now());
+      client?.reconnect();
       break;
     case "painted":
       page = "ready";
@@ -91,28 +71,34 @@ self.onmessage = (event: MessageEvent<PageMessage>) => {
 };
 
 // The network is back: no reason to sit out the wait.
-self.addEventListener("online", () => {
-  session.reconnect(now());
-  settle();
-});
+self.addEventListener("online", () => client?.reconnect());
 
 /** After every event: what is due is done, what changed is posted, and the alarm is set anew. */
 function settle(): void {
+  if (board === undefined) {
+    return;
+  }
   const at = now();
-  if (session.deadline() <= at) {
-    session.advance(at);
+  if (board.deadline() <= at) {
+    board.advance(at);
   }
   if (page === "ready") {
-    const update = session.take(at);
+    const update = board.take(at);
     if (update !== undefined) {
       page = "painting";
       self.postMessage(update satisfies Update);
     }
   }
-  clearTimeout(timer);
-  timer = undefined;
-  const deadline = session.deadline();
-  if (Number.isFinite(deadline)) {
-    timer = setTimeout(settle, Math.min(SLEEP_MAX_MS, Math.max(0, deadline - now())));
+  // An alarm that comes too early does no harm, so a frame need not set it anew.
+  if (board.deadline() < alarmAtMs) {
+    clearTimeout(timer);
+    alarmAtMs = board.deadline();
+    timer = setTimeout(
+      () => {
+        alarmAtMs = Number.POSITIVE_INFINITY;
+        settle();
+      },
+      Math.max(0, alarmAtMs - at),
+    );
   }
 }

@@ -1,12 +1,39 @@
 import { describe, expect, test } from "vitest";
 import { encode } from "../src/protocol/commands";
-import { formatDecimal, formatTrimmed } from "../src/protocol/decimal";
-import { decode, ProtocolError } from "../src/protocol/decode";
+import { Decimal, formatDecimal, formatTrimmed } from "../src/protocol/decimal";
+import { decode as decodeWith, ProtocolError } from "../src/protocol/decode";
+import { decodeJson } from "../src/protocol/decode-json";
 import { asInteger, compare, type Integer, subtract } from "../src/protocol/integer";
 
 function bytes(hex: string): Uint8Array {
   return Uint8Array.from(Buffer.from(hex.replaceAll(/\s/g, ""), "hex"));
 }
+
+/** Integers as they are: the exponents are 0. */
+const DIRECTORY = new Map(
+  [0, 1, 7].map((instrumentId) => [
+    instrumentId,
+    { symbol: `I${instrumentId}`, instrumentId, priceExponent: 0, sizeExponent: 0 },
+  ]),
+);
+
+/** Decimals of exponent 0 as their integers. */
+function plain(value: unknown): unknown {
+  if (value instanceof Decimal) {
+    return value.mantissa;
+  }
+  if (Array.isArray(value)) {
+    return value.map(plain);
+  }
+  if (value instanceof Map) {
+    return plain(Object.fromEntries(value));
+  }
+  return typeof value === "object" && value !== null
+    ? Object.fromEntries(Object.entries(value).map(([key, one]) => [key, plain(one)]))
+    : value;
+}
+
+const decode = (frame: Uint8Array): unknown => plain(decodeWith(frame, DIRECTORY));
 
 /** 1719835200123456789, which a double would make ...456700. */
 const TIME = "cf 17 de 12 ee d5 1d e5 15";
@@ -18,16 +45,19 @@ describe("data frames", () => {
     expect(decode(frame)).toEqual({
       type: "data",
       sentAt: TIME_NS,
-      content: "live",
+      skipped: 0,
       elements: [
         {
-          kind: "trade",
-          instrumentId: 7,
+          type: "trade",
+          symbol: "I7",
+          channel: "trades",
+          snapshot: false,
+          tradeId: 42,
           seq: 65536,
           time: TIME_NS,
           price: 5504890,
           size: 300,
-          aggressor: "buy",
+          side: "buy",
         },
       ],
     });
@@ -38,11 +68,13 @@ describe("data frames", () => {
     expect(decode(frame)).toEqual({
       type: "data",
       sentAt: TIME_NS,
-      content: "snapshot",
+      skipped: 0,
       elements: [
         {
-          kind: "quote",
-          instrumentId: 0,
+          type: "quote",
+          symbol: "I0",
+          channel: "quotes",
+          snapshot: true,
           seq: 5,
           time: TIME_NS,
           bid: undefined,
@@ -58,8 +90,8 @@ describe("data frames", () => {
     );
     expect(decode(frame)).toMatchObject({
       elements: [
-        { kind: "ticker", last: 100, open: 90, high: 110, low: 80, volume: 1000 },
-        { kind: "gap", channel: "trades", fromSeq: 3, seq: 9, reason: "slow" },
+        { type: "ticker", last: 100, open: 90, high: 110, low: 80, volume: 1000 },
+        { type: "gap", channel: "trades", fromSeq: 3, seq: 9, reason: "slow" },
       ],
     });
   });
@@ -75,7 +107,7 @@ describe("data frames", () => {
   });
 
   test("kinds of a later version are passed over", () => {
-    expect(decode(bytes(`93 ${TIME}  92 63 00  95 04 00 01 ${TIME} 0a`))).toMatchObject({ elements: [] });
+    expect(decode(bytes(`93 ${TIME}  92 63 00  95 63 00 01 ${TIME} 0a`))).toMatchObject({ elements: [], skipped: 2 });
   });
 });
 
@@ -86,42 +118,47 @@ describe("the server's golden bytes: the same as in crates/wire/tests/elements.r
     [
       "trade",
       `98 01 07 01 ${GOLDEN} ce000ec61b cd3039 01 cd012c`,
-      { kind: "trade", instrumentId: 7, seq: 1, time, price: 968_219, size: 12_345, aggressor: "buy" },
+      { type: "trade", symbol: "I7", seq: 1, time, price: 968_219, size: 12_345, side: "buy" },
     ],
     [
       "trade at a negative price by nobody known",
       `98 01 07 cfffffffffffffffff ${GOLDEN} d1f14d 00 00 00`,
-      { kind: "trade", seq: 18_446_744_073_709_551_615n, price: -3763, size: 0, aggressor: "unknown" },
+      { type: "trade", seq: 18_446_744_073_709_551_615n, price: -3763, size: 0, side: "unknown" },
     ],
     [
       "quote",
       `98 02 07 cc80 ${GOLDEN} ce000ec61a cd2710 ce000ec61c 05`,
-      { kind: "quote", seq: 128, bid: { price: 968_218, size: 10_000 }, ask: { price: 968_220, size: 5 } },
+      { type: "quote", seq: 128, bid: { price: 968_218, size: 10_000 }, ask: { price: 968_220, size: 5 } },
     ],
     [
       "quote with an empty side",
       `98 02 07 02 ${GOLDEN} c0 c0 01 01`,
-      { kind: "quote", bid: undefined, ask: { price: 1, size: 1 } },
+      { type: "quote", bid: undefined, ask: { price: 1, size: 1 } },
     ],
     [
       "ticker",
       `9b 06 07 04 ${GOLDEN} cc96 64 ccc8 32 ce00011170 cb40934a0000000000 0c`,
-      { kind: "ticker", seq: 4, last: 150, open: 100, high: 200, low: 50, volume: 70_000 },
+      { type: "ticker", seq: 4, last: 150, open: 100, high: 200, low: 50, volume: 70_000 },
     ],
     [
       "gap",
       `98 08 07 cd03e8 ${GOLDEN} a6 71756f746573 04 cd03e8 a9 636f6e666c61746564`,
-      { kind: "gap", seq: 1000, channel: "quotes", fromSeq: 4, reason: "conflated" },
+      { type: "gap", seq: 1000, channel: "quotes", fromSeq: 4, reason: "conflated" },
     ],
   ];
   test.each(cases)("%s", (_, hex, expected) => {
     expect(decode(bytes(`92 ${GOLDEN} ${hex}`))).toMatchObject({ sentAt: time, elements: [expected] });
   });
 
-  test("elements that are not shown are passed over", () => {
+  test("a bar and a status", () => {
     const bar = `9c 03 07 03 ${GOLDEN} 3c 64 ccc8 32 cc96 ce00011170 0c c3`;
     const status = `96 07 07 05 ${GOLDEN} 02 ab 73617920224c554c44220a`;
-    expect(decode(bytes(`93 ${GOLDEN} ${bar} ${status}`))).toMatchObject({ elements: [] });
+    expect(decode(bytes(`93 ${GOLDEN} ${bar} ${status}`))).toMatchObject({
+      elements: [
+        { type: "bar", channel: "bars.1m", open: 100, high: 200, low: 50, close: 150, volume: 70_000, closed: true },
+        { type: "status", code: "halted", reason: 'say "LULD"\n' },
+      ],
+    });
   });
 });
 
@@ -159,6 +196,7 @@ describe("control messages", () => {
       type: "subscribed",
       id: 3,
       listings: [{ symbol: "ESU4", instrumentId: 7, priceExponent: -2, sizeExponent: 0 }],
+      recovered: {},
     });
   });
 
@@ -238,4 +276,81 @@ test("integers stay exact across 2^53", () => {
     undefined,
     4,
   ]);
+});
+
+describe("JSON is the same in other words", () => {
+  const json = (element: object): unknown =>
+    plain(
+      decodeJson(
+        JSON.stringify({
+          sent_at: "2024-07-01T13:30:00.000000001Z",
+          data: [{ symbol: "I7", seq: 1, time: "2024-07-01T13:30:00.000000001Z", ...element }],
+        }),
+      ),
+    );
+  const time = 0x17de19e9e14b7001n;
+
+  test("a trade, exact", () => {
+    const frame = decodeJson(
+      `{"sent_at":"2024-07-01T13:30:00.000000001Z","data":[{"type":"trade","symbol":"BTC-USD","seq":1,` +
+        `"time":"2024-07-01T13:30:00.000000001Z","price":"9682.19","size":"1.2345","side":"buy","trade_id":9007199254740993}]}`,
+    );
+    expect(frame).toMatchObject({
+      sentAt: time,
+      elements: [{ price: new Decimal(968_219, -2), size: new Decimal(12_345, -4), tradeId: 9_007_199_254_740_993n }],
+    });
+  });
+
+  test("a book, a bar, a ticker, a status, a quote and a gap", () => {
+    const book = { type: "book_delta", depth: 10, bids: [["5", "0"]], asks: [], checksum: 7 };
+    expect(json(book)).toMatchObject({ elements: [{ channel: "book.10", bids: [{ price: 5, size: 0 }] }] });
+    const bar = {
+      interval_s: 60,
+      open: "1",
+      high: "2",
+      low: "0",
+      close: "1",
+      volume: "9",
+      trade_count: 3,
+      closed: false,
+    };
+    expect(json({ type: "bar", ...bar })).toMatchObject({ elements: [{ channel: "bars.1m", high: 2, closed: false }] });
+    const ticker = { last: "1", open: "1", high: "1", low: "1", volume: "1", turnover: null, trade_count: 1 };
+    expect(json({ type: "ticker", ...ticker })).toMatchObject({ elements: [{ turnover: Number.NaN }] });
+    expect(json({ type: "status", code: "auction", reason: "" })).toMatchObject({ elements: [{ code: "auction" }] });
+    const quote = { bid: null, bid_size: null, ask: "3", ask_size: "4" };
+    expect(json({ type: "quote", ...quote })).toMatchObject({ elements: [{ bid: undefined, ask: { price: 3 } }] });
+    const gap = { channel: "trades", from_seq: 1, to_seq: 4, reason: "slow" };
+    expect(json({ type: "gap", ...gap })).toMatchObject({ elements: [{ fromSeq: 1, toSeq: 4, reason: "slow" }] });
+  });
+
+  test.each(["", "[]", "{}", '{"data":[]}', '{"sent_at":"yesterday","data":[]}', '{"type":7}'])(
+    "%s is refused",
+    (text) => {
+      expect(() => decodeJson(text)).toThrow(ProtocolError);
+    },
+  );
+});
+
+describe("a decimal", () => {
+  test("is read and written exactly", () => {
+    for (const text of ["0", "-0.05", "123456789012345678901.5", "1.000", "-7"]) {
+      expect(String(Decimal.parse(text))).toBe(text);
+    }
+    for (const text of ["", "1.", ".5", "1e3", "0x1", " 1", "--1"]) {
+      expect(Decimal.parse(text)).toBeUndefined();
+    }
+  });
+
+  test("adds and compares across exponents", () => {
+    const [a, b] = [new Decimal(15, -1), new Decimal(125, -2)];
+    expect([String(a.minus(b)), String(a.plus(b)), a.compare(b), a.equals(new Decimal(1500, -3))]).toEqual([
+      "0.25",
+      "2.75",
+      1,
+      true,
+    ]);
+    expect(new Decimal(7, 3).toString()).toBe("7000");
+    expect(new Decimal(968_219, -2).toNumber()).toBe(9682.19);
+  });
 });

@@ -3,12 +3,13 @@
  *
  * Invariant: a wait is never below what the server asked for, and never above `CEILING_MS` plus that.
  *
- * Half of each wait is random, so that the clients of a server that restarts do not all come back in the same instant.
+ * All of each wait is random ("full jitter"), from nothing to a ceiling that doubles: of all ways to draw it this brings the
+ * clients of a server that restarts back with the fewest collisions, and soonest.
  */
 
-/** The first wait. One lost packet should cost the reader no more than this. */
+/** The first wait at most. One lost packet should cost the reader no more than this. */
 const BASE_MS = 500;
-/** Beyond this waiting longer spares the server nothing: a thousand pages make 70 attempts a second at most. */
+/** Beyond this waiting longer spares the server nothing: a thousand clients make 130 attempts a second on average. */
 const CEILING_MS = 15_000;
 /** A connection that lasted this long ends the row of failures; a shorter one may be a server that is failing. */
 const STABLE_MS = 5_000;
@@ -40,10 +41,9 @@ export class Backoff {
     }
     const ceiling = Math.min(CEILING_MS, BASE_MS * 2 ** Math.min(this.#failures, 10));
     this.#failures += 1;
-    const jittered = ceiling / 2 + (this.#random() * ceiling) / 2;
     // What the server asked for is spread over its clients already; the jitter comes on top for the sake of those
     // servers that tell everyone the same.
-    const wait = this.#asked === undefined ? jittered : this.#asked + jittered / 2;
+    const wait = (this.#asked ?? 0) + this.#random() * ceiling;
     this.#asked = undefined;
     return Math.round(wait);
   }
