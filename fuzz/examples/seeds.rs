@@ -1,4 +1,4 @@
-//! Writes the seeds of `commands` and `recordings`: valid traffic in every form, a file each.
+//! Writes the seeds of `commands`, `recordings` and `sessions`: valid traffic in every form, a file each.
 //!
 //! `cargo run --manifest-path fuzz/Cargo.toml --example seeds`; the seeds of the other targets were written by hand.
 
@@ -10,6 +10,7 @@ use dbn::{
     encode::{DbnEncodable, EncodeRecord, dbn::Encoder},
     rtype,
 };
+use market::{BookDepth, BookUpdate, Event, Instrument, InstrumentId, Level, Price, Size, Timestamp};
 use serde_json::json;
 
 const TRADES: &str = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount
@@ -35,6 +36,81 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
     commands(&seeds.join("commands"))?;
     recordings(&seeds.join("recordings"))?;
+    sessions(&seeds.join("sessions"))?;
+    Ok(())
+}
+
+/// A recording with every kind of event and of block, whole and cut.
+fn sessions(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    fs::create_dir_all(folder)?;
+    let instrument = Instrument {
+        id: InstrumentId(0),
+        symbol: market::Symbol::new("ESU4")?,
+        price_exponent: -2,
+        size_exponent: 0,
+        tick_size: Price(25),
+        lot_size: Size(1),
+        class: market::AssetClass::Future,
+        currency: "USD".into(),
+        description: "a future".into(),
+    };
+    let level = |price, size| Level { price: Price(price), size: Size(size) };
+    let (bids, asks) = ([level(99, 1), level(98, 2)], [level(100, 4)]);
+    let book = |depth| BookUpdate::new(depth, &bids, &asks, 7);
+    let prices = [Price(100); 4];
+    let [open, high, low, close] = prices;
+    let bar = |interval| {
+        Event::Bar(market::Bar { interval, open, high, low, close, volume: Size(3), trade_count: 1, closed: false })
+    };
+    let events = [
+        Event::Trade(market::Trade { price: Price(100), size: Size(3), side: market::Side::Buy, trade_id: 9 }),
+        Event::Ticker(market::Ticker {
+            last: open,
+            open,
+            high,
+            low,
+            volume: Size(3),
+            turnover: 3.0,
+            trade_count: 1,
+        }),
+        bar(market::BarInterval::S1),
+        bar(market::BarInterval::D1),
+        Event::Quote(market::Quote { bid: Some(level(99, 1)), ask: None }),
+        Event::Status(market::Status { code: market::StatusCode::Halted, reason: "news".into() }),
+        Event::BookSnapshot(book(BookDepth::Top10)),
+        Event::BookSnapshot(book(BookDepth::Full)),
+        Event::BookDelta(BookUpdate::new(BookDepth::Full, &[level(97, 0)], &[], 8)),
+    ];
+    let session = recording::Session {
+        epoch: "18ea115611cd0509".into(),
+        part: 1,
+        begun_at: Timestamp(1_719_840_600_000_000_000),
+        writer: "seed".into(),
+    };
+    let mut encoder = recording::Encoder::new(recording::EncoderOptions { block_bytes: 4096, level: 3 });
+    let (mut out, now) = (Vec::new(), Timestamp(1_719_840_601_000_000_000));
+    encoder.begin(&session, &[instrument], &mut out);
+    let mut seqs = std::collections::HashMap::new();
+    let mut state = recording::State::default();
+    for pass in 0..3 {
+        for event in &events {
+            let seq = seqs.entry(event.channel()).or_insert(0);
+            *seq += 1;
+            let time = Timestamp(1_719_840_600_000_000_000 + pass * 250_000_000);
+            let tick = market::Tick { instrument: InstrumentId(0), time, event: event.clone() };
+            let element = market::Numbered { seq: *seq, tick };
+            encoder.push(&element, now, &mut out);
+            state.apply(&element);
+        }
+        encoder.flush(now, &mut out);
+    }
+    fs::write(folder.join("torn.tpr"), &out[..out.len() - 20])?;
+    let channel = market::Channel::Trades;
+    let lost = vec![recording::Lost { instrument: InstrumentId(0), channel, from_seq: 4, to_seq: 5 }];
+    encoder.loss(&recording::Loss { reason: recording::LossReason::Slow, lost }, now, &mut out);
+    encoder.state(&state.elements(), now, &mut out);
+    encoder.finish(now, &mut out);
+    fs::write(folder.join("closed.tpr"), &out)?;
     Ok(())
 }
 

@@ -51,6 +51,7 @@ fn replay(on_bad_record: OnBadRecord) -> Result<(Vec<Tick>, Result<(), FeedError
             Ok(Progress::Ready) => {}
             Ok(Progress::Ended) => break Ok(()),
             Ok(Progress::Idle { until }) => panic!("idle until {until} at full speed"),
+            Ok(Progress::Held) => panic!("held though nobody has said so"),
             Err(error) => break Err(error),
         }
     };

@@ -22,20 +22,24 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use market::{Event, Instrument, InstrumentId, Level, Price, Quote, Size, Symbol, Tick, Timestamp, Trade};
+use ::recording::State;
+use market::{
+    BookDepth, Channel, Event, Instrument, InstrumentId, Level, Numbered, Price, Quote, Size, Symbol, Tick, Timestamp,
+    Trade,
+};
 
-use crate::{BookTroubles, Feed, FeedError, Progress};
+use crate::{BookTroubles, ControlError, Feed, FeedError, Progress, ReplayCommand, ReplayStatus};
 use books::{Books, Part};
 use decimal::Decimal;
 use merge::{Head, Merge, Popped};
 pub use options::{InvalidOption, OnBadRecord, Rebase, Repeat, ReplayOptions, Speed};
-use pace::Pace;
+pub(crate) use pace::{Gate, Pace};
 use record::{Extent, Position, RawEvent, RawLevel, RawTick, RecordError};
 use survey::{Sources, Survey};
 
 /// How long a loop rests between the last tick of a pass and the first of the next. A recording of a single tick thus
 /// repeats it once a second instead of as fast as it can.
-const LOOP_REST: Duration = Duration::from_secs(1);
+pub(crate) const LOOP_REST: Duration = Duration::from_secs(1);
 
 /// How many records are read for each tick that a poll may return. Records that give no tick (an unchanged quote, one that
 /// is skipped) are cheap, but a poll has to come to its end even where there are millions of them.
@@ -63,7 +67,7 @@ pub fn open_recordings(paths: &[PathBuf], options: ReplayOptions) -> Result<Reco
     let sources = survey.sources();
     let instruments = survey.into_instruments();
     let ids = instruments.iter().map(|instrument| (instrument.symbol.clone(), instrument.id)).collect();
-    let pass = Pass::open(paths, options.on_bad_record)?;
+    let pass = Pass::open(paths, &options)?;
     let (paths, bad_records, session) = (paths.to_vec(), 0, None);
     let (books_refused, report) = (0, None);
     Ok(RecordingFeed {
@@ -78,6 +82,7 @@ pub fn open_recordings(paths: &[PathBuf], options: ReplayOptions) -> Result<Reco
         books_refused,
         report,
         session,
+        reached: None,
     })
 }
 
@@ -98,6 +103,8 @@ pub struct RecordingFeed {
     /// See [`Feed::take_report`]
     report: Option<String>,
     session: Option<Session>,
+    /// The receive time of the last tick that has been replayed
+    reached: Option<Timestamp>,
 }
 
 /// One pass through the files.
@@ -108,6 +115,8 @@ struct Pass {
     books: Books,
     receive: Option<Span>,
     time: Option<Span>,
+    /// What the ticks leave behind that come before the beginning; none once that is reached
+    skipped: Option<State>,
 }
 
 /// The earliest and the latest of the times seen.
@@ -118,20 +127,21 @@ struct Span {
 }
 
 /// How the times of the recording relate to those of the session.
-struct Session {
-    start: Timestamp,
+pub(crate) struct Session {
+    pub(crate) start: Timestamp,
     /// The receive time of the very first tick, once it is known
-    origin: Option<Timestamp>,
+    pub(crate) origin: Option<Timestamp>,
     /// How far the current pass is behind the first one
-    shift: Duration,
+    pub(crate) shift: Duration,
 }
 
 impl Pass {
-    fn open(paths: &[PathBuf], on_bad_record: OnBadRecord) -> Result<Self, FeedError> {
+    fn open(paths: &[PathBuf], options: &ReplayOptions) -> Result<Self, FeedError> {
         let readers = paths.iter().map(|path| file::open(path)).collect::<Result<Vec<_>, _>>()?;
         let ids = vec![Vec::new(); paths.len()];
-        let merge = Merge::new(readers, on_bad_record);
-        Ok(Self { merge, ids, books: Books::default(), receive: None, time: None })
+        let merge = Merge::new(readers, options.on_bad_record);
+        let skipped = options.from.map(|_| State::default());
+        Ok(Self { merge, ids, books: Books::default(), receive: None, time: None, skipped })
     }
 
     /// How much later the next pass has to begin so that neither receive times nor exchange times go back.
@@ -150,11 +160,17 @@ impl Span {
 }
 
 impl Session {
-    fn elapsed(&self, receive: Timestamp) -> Duration {
-        receive.since(self.origin.unwrap_or(receive)) + self.shift
+    pub(crate) fn begin(start: Timestamp) -> Self {
+        Self { start, origin: None, shift: Duration::ZERO }
     }
 
-    fn time(&self, time: Timestamp, rebase: Rebase) -> Timestamp {
+    /// The time of the recording from the very first tick to that one, in nanoseconds.
+    pub(crate) fn elapsed_ns(&self, receive: Timestamp) -> u64 {
+        let elapsed = receive.since(self.origin.unwrap_or(receive)) + self.shift;
+        u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn time(&self, time: Timestamp, rebase: Rebase) -> Timestamp {
         let time = match (rebase, self.origin) {
             (Rebase::ToStart, Some(origin)) => {
                 let shifted = i128::from(time.nanos()) - i128::from(origin.nanos()) + i128::from(self.start.nanos());
@@ -168,7 +184,7 @@ impl Session {
 
 impl RecordingFeed {
     fn next_pass(&mut self, length: Duration) -> Result<(), FeedError> {
-        let next = Pass::open(&self.paths, self.options.on_bad_record)?;
+        let next = Pass::open(&self.paths, &self.options)?;
         self.bad_records += self.pass.merge.bad_records();
         self.pass = next;
         if let Some(session) = &mut self.session {
@@ -223,7 +239,8 @@ impl RecordingFeed {
         let id = self.instrument(file, raw.name)?;
         let instrument = &self.instruments[id.index()];
         let (session, rebase) = (&self.session, self.options.rebase);
-        let at = |time| session.as_ref().map_or(time, |session| session.time(time, rebase));
+        let skipping = self.pass.skipped.is_some();
+        let at = |time| session.as_ref().filter(|_| !skipping).map_or(time, |session| session.time(time, rebase));
         let result = match raw.event {
             RawEvent::Trade { .. } | RawEvent::Quote { .. } => {
                 let event = scale(instrument, &raw.event)?;
@@ -246,10 +263,67 @@ impl RecordingFeed {
                 Ok(())
             }
         };
-        Span::extend(&mut self.pass.receive, raw.receive);
-        Span::extend(&mut self.pass.time, raw.time);
+        if !skipping {
+            Span::extend(&mut self.pass.receive, raw.receive);
+            Span::extend(&mut self.pass.time, raw.time);
+        }
         result
     }
+
+    /// Takes a tick that comes before the beginning: only what it leaves behind counts.
+    fn skip(&mut self) -> Result<(), FeedError> {
+        let (mut ticks, mut ticks_left) = (Vec::new(), usize::MAX);
+        self.take(&mut ticks_left, &mut ticks)?;
+        if let Some(state) = &mut self.pass.skipped {
+            for tick in ticks {
+                state.apply(&Numbered { seq: 0, tick });
+            }
+        }
+        Ok(())
+    }
+
+    /// The same as [`RecordingFeed::doubt`]; before the beginning it counts for what it leaves behind.
+    fn doubt_now(&mut self, file: usize, error: RecordError, out: &mut Vec<Tick>) {
+        let before = out.len();
+        self.doubt(file, error, out);
+        if let Some(state) = &mut self.pass.skipped {
+            for tick in out.drain(before..) {
+                state.apply(&Numbered { seq: 0, tick });
+            }
+        }
+    }
+
+    /// The state at the beginning, where something was skipped: books, quotes and statuses; trades are over.
+    fn begin_behind_skipped(&mut self, out: &mut Vec<Tick>) {
+        let Some(state) = self.pass.skipped.take() else { return };
+        let (session, rebase) = (&self.session, self.options.rebase);
+        let at = |time| session.as_ref().map_or(time, |session| session.time(time, rebase));
+        out.extend(lasting(state.elements()).map(|tick| Tick { time: at(tick.time), ..tick }));
+    }
+
+    /// Takes the next tick and appends what it comes to.
+    fn take(&mut self, ticks_left: &mut usize, out: &mut Vec<Tick>) -> Result<(), FeedError> {
+        match self.pass.merge.pop() {
+            Some(Popped::Tick(file, raw)) => match self.emit_counted(file, &raw, ticks_left, out) {
+                Ok(()) => {}
+                Err(reason) if self.options.on_bad_record == OnBadRecord::Skip => {
+                    self.pass.merge.count_bad_record();
+                    let error = RecordError { position: raw.position, reason, extent: Extent::ThisRecord };
+                    self.doubt(file, error, out);
+                }
+                Err(reason) => return Err(self.bad_record(file, raw.position, reason)),
+            },
+            Some(Popped::Broken(file, error)) => return Err(self.bad_record(file, error.position, error.reason)),
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+/// What of a state is still true later on.
+pub(crate) fn lasting(state: Vec<Numbered>) -> impl Iterator<Item = Tick> {
+    let lasts = |channel| matches!(channel, Channel::Quotes | Channel::Status | Channel::Book(BookDepth::Full));
+    state.into_iter().map(|element| element.tick).filter(move |tick| lasts(tick.channel()))
 }
 
 impl Feed for RecordingFeed {
@@ -258,7 +332,8 @@ impl Feed for RecordingFeed {
     }
 
     fn start(&mut self, now: Timestamp) {
-        self.session = Some(Session { start: now, origin: None, shift: Duration::ZERO });
+        self.session = Some(Session::begin(now));
+        self.pace.begin(now);
     }
 
     fn poll(&mut self, now: Timestamp, ticks_max: usize, out: &mut Vec<Tick>) -> Result<Progress, FeedError> {
@@ -270,8 +345,12 @@ impl Feed for RecordingFeed {
         while ticks_left > 0 {
             let head = self.pass.merge.head(&mut records_left);
             for (file, error) in self.pass.merge.take_skipped() {
-                self.doubt(file, error, out);
+                self.doubt_now(file, error, out);
             }
+            let head = match head {
+                Head::Ready(receive) if self.options.to.is_some_and(|to| receive > to) => Head::End,
+                head => head,
+            };
             let receive = match head {
                 Head::Unread => return Ok(Progress::Ready),
                 Head::Ready(receive) => receive,
@@ -283,32 +362,34 @@ impl Feed for RecordingFeed {
                     }
                 },
             };
+            if self.pass.skipped.is_some() && self.options.from.is_some_and(|from| receive < from) {
+                self.skip()?;
+                continue;
+            }
+            let mut elapsed_ns = 0;
             if let Some(session) = &mut self.session {
                 session.origin.get_or_insert(receive);
-                let elapsed_ns = u64::try_from(session.elapsed(receive).as_nanos()).unwrap_or(u64::MAX);
-                let due = self.pace.due(session.start, elapsed_ns);
-                if due > now {
-                    return Ok(Progress::Idle { until: due });
+                elapsed_ns = session.elapsed_ns(receive);
+                match self.pace.gate(now, elapsed_ns) {
+                    Gate::Open => {}
+                    Gate::At(until) => return Ok(Progress::Idle { until }),
+                    Gate::Held => return Ok(Progress::Held),
                 }
             }
-            match self.pass.merge.pop() {
-                Some(Popped::Tick(file, raw)) => match self.emit_counted(file, &raw, &mut ticks_left, out) {
-                    Ok(()) => {}
-                    Err(reason) if self.options.on_bad_record == OnBadRecord::Skip => {
-                        self.pass.merge.count_bad_record();
-                        self.doubt(
-                            file,
-                            RecordError { position: raw.position, reason, extent: Extent::ThisRecord },
-                            out,
-                        );
-                    }
-                    Err(reason) => return Err(self.bad_record(file, raw.position, reason)),
-                },
-                Some(Popped::Broken(file, error)) => return Err(self.bad_record(file, error.position, error.reason)),
-                None => {}
+            self.begin_behind_skipped(out);
+            let before = out.len();
+            self.take(&mut ticks_left, out)?;
+            if out.len() > before {
+                self.pace.passed(elapsed_ns);
+                self.reached = Some(receive);
             }
         }
         Ok(Progress::Ready)
+    }
+
+    fn control(&mut self, now: Timestamp, command: ReplayCommand) -> Result<ReplayStatus, ControlError> {
+        self.pace.control(now, command)?;
+        Ok(ReplayStatus { paused: self.pace.is_paused(), speed: self.pace.speed(), time: self.reached })
     }
 
     fn bad_records(&self) -> u64 {

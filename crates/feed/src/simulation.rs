@@ -79,7 +79,7 @@ mod tests {
                     assert!(until > now, "the next tick is still to come");
                     now = now + step;
                 }
-                Progress::Ended => panic!("a simulated market does not end"),
+                Progress::Held | Progress::Ended => panic!("a simulated market does not end"),
             }
             assert!(out[before..].iter().all(|tick| tick.time <= now && tick.time >= start));
         }

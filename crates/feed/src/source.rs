@@ -2,7 +2,9 @@
 //!
 //! **Invariant:** a feed hands over each tick exactly once, in the order in which it is to be sequenced.
 
-use market::{Instrument, Tick, Timestamp};
+use market::{ChannelSet, Instrument, Numbered, Tick, Timestamp};
+
+use crate::{InvalidOption, Speed};
 
 /// A source of normalised ticks.
 ///
@@ -44,6 +46,32 @@ pub trait Feed: Send {
     fn take_report(&mut self) -> Option<String> {
         None
     }
+
+    /// The run of numbers that the feed's elements have from where they come, if they have; see [`Feed::brought`].
+    fn epoch(&self) -> Option<&str> {
+        None
+    }
+
+    /// The channels whose elements come as a sequencer has made and numbered them, so that none of these is to be derived.
+    /// Their numbers follow each other, except where [`Feed::take_state`] says so.
+    fn brought(&self) -> ChannelSet {
+        ChannelSet::EMPTY
+    }
+
+    /// The state of all streams, where the next tick does not follow on the one before. To be asked before the first poll and
+    /// after each; ticks of that poll are from before it.
+    fn take_state(&mut self) -> Vec<Numbered> {
+        Vec::new()
+    }
+
+    /// Carries out an operator's command. The feed is to be polled again afterwards, whatever it has said before.
+    ///
+    /// # Errors
+    /// [`ControlError`] when it cannot be done; nothing has changed then.
+    fn control(&mut self, now: Timestamp, command: ReplayCommand) -> Result<ReplayStatus, ControlError> {
+        let _ = (now, command);
+        Err(ControlError::NotAReplay)
+    }
 }
 
 /// Books that contradicted themselves. Nothing is known of such a book until its next snapshot, and everybody is told so
@@ -56,6 +84,46 @@ pub struct BookTroubles {
     pub stale: u64,
 }
 
+/// What an operator wants of a replay.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ReplayCommand {
+    /// Nothing but to know how it stands
+    Status,
+    /// No more ticks
+    Pause,
+    /// On from where it was paused
+    Resume,
+    /// That many ticks and then none, paused
+    Step(u64),
+    /// Another speed from here on
+    Speed(Speed),
+}
+
+/// How a replay stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ReplayStatus {
+    /// Whether it is paused
+    pub paused: bool,
+    /// How fast it is when it is not
+    pub speed: Speed,
+    /// The recording's time that it has reached; none before the first tick
+    pub time: Option<Timestamp>,
+}
+
+/// A command that cannot be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// Only a replay can be paused.
+    #[error("the feed is not a replay of a recording")]
+    NotAReplay,
+    /// It is over.
+    #[error("the feed is over")]
+    Over,
+    /// A speed that is none.
+    #[error(transparent)]
+    Option(#[from] InvalidOption),
+}
+
 /// What a poll came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
@@ -66,6 +134,8 @@ pub enum Progress {
         /// When the next tick is due
         until: Timestamp,
     },
+    /// Nothing follows before an operator says so, see [`Feed::control`].
+    Held,
     /// The feed has come to its end; nothing follows.
     Ended,
 }

@@ -30,6 +30,7 @@ fn replay(paths: &[PathBuf], on_bad_record: OnBadRecord) -> (RecordingFeed, Vec<
     loop {
         match feed.poll(Timestamp(0), 3, &mut out) {
             Ok(Progress::Ready) => {}
+            Ok(Progress::Held) => panic!("held though nobody has said so"),
             Ok(Progress::Ended) => return (feed, out, None),
             Ok(Progress::Idle { until }) => panic!("idle until {until} at full speed"),
             Err(error) => return (feed, out, Some(error)),

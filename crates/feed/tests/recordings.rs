@@ -21,8 +21,14 @@ use tempfile::TempDir;
 
 const TRADES: &str = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n";
 const QUOTES: &str = "exchange,symbol,timestamp,local_timestamp,ask_amount,ask_price,bid_price,bid_amount\n";
-const MAX: ReplayOptions =
-    ReplayOptions { speed: Speed::Max, repeat: Repeat::Once, rebase: Rebase::Keep, on_bad_record: OnBadRecord::Stop };
+const MAX: ReplayOptions = ReplayOptions {
+    speed: Speed::Max,
+    repeat: Repeat::Once,
+    rebase: Rebase::Keep,
+    on_bad_record: OnBadRecord::Stop,
+    from: None,
+    to: None,
+};
 const SKIPPING: ReplayOptions = ReplayOptions { on_bad_record: OnBadRecord::Skip, ..MAX };
 
 /// Recordings that vanish with the test.
@@ -48,6 +54,7 @@ fn replay(paths: &[PathBuf], options: ReplayOptions) -> (RecordingFeed, Vec<Tick
     loop {
         match feed.poll(Timestamp(0), 7, &mut out) {
             Ok(Progress::Ready) => {}
+            Ok(Progress::Held) => panic!("held though nobody has said so"),
             Ok(Progress::Ended) => return (feed, out, None),
             Ok(Progress::Idle { until }) => panic!("idle until {until} at full speed"),
             Err(error) => return (feed, out, Some(error)),
@@ -384,6 +391,7 @@ proptest! {
             prop_assert!(out.iter().all(|tick| due(number(tick)) <= now.nanos() as f64 + 512.0));
             match progress {
                 Progress::Ready => {}
+                Progress::Held => panic!("held though nobody has said so"),
                 Progress::Ended => break,
                 Progress::Idle { until } => {
                     prop_assert!(until > now);
@@ -416,7 +424,7 @@ proptest! {
             match feed.poll(now, 1, &mut out).unwrap() {
                 Progress::Ready => {}
                 Progress::Idle { until } => now = until,
-                Progress::Ended => prop_assert!(false, "a loop does not end"),
+                Progress::Held | Progress::Ended => prop_assert!(false, "a loop does not end"),
             }
         }
         for (tick, index) in out.iter().zip(0..) {

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use market::{Channel, ChannelSet};
 
+use crate::RecordConfig;
+
 /// The configuration of a gateway.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -51,6 +53,10 @@ pub struct Config {
     pub bars_history_max: usize,
     /// What may wait for one shard before its clients are told that it fell behind, in bytes
     pub shard_queue_bytes_max: usize,
+    /// Where and how the session is recorded, if it is
+    pub record: Option<RecordConfig>,
+    /// Where operators' commands are taken; none takes none
+    pub admin_listen: Option<SocketAddr>,
     /// For everything that is drawn by lot, such as session names and jitter
     pub seed: u64,
 }
@@ -95,6 +101,8 @@ impl Config {
             // A batch is encoded once and shared by all shards. 32 MiB are about 600,000 elements, half a minute of a busy
             // market: a shard that is that far behind will not catch up by waiting.
             shard_queue_bytes_max: 32 << 20,
+            record: None,
+            admin_listen: None,
             seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0),
         }
     }

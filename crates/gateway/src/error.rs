@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use feed::FeedError;
 
@@ -16,6 +17,14 @@ pub enum GatewayError {
     Bind {
         /// Which address
         address: SocketAddr,
+        /// Why
+        source: io::Error,
+    },
+    /// The file to record to cannot be created.
+    #[error("cannot record to {}: {}", path.display(), explain_file(.source))]
+    Record {
+        /// Which file or folder
+        path: PathBuf,
         /// Why
         source: io::Error,
     },
@@ -51,6 +60,15 @@ fn explain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => "the port is in use by another process".to_owned(),
         io::ErrorKind::PermissionDenied => "not permitted; ports below 1024 need a privilege".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn explain_file(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            "it exists already; name another file, or a folder in which each session gets a file of its own".to_owned()
+        }
         _ => error.to_string(),
     }
 }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use feed::{Feed, FeedError};
+use market::Instrument;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::runtime;
@@ -16,11 +17,12 @@ use tokio::sync::oneshot;
 use websocket::origin::OriginList;
 
 use crate::metrics::Metrics;
+use crate::recorder::{RecorderQueue, RecorderThread};
 use crate::sequencer::SequencerLoop;
 use crate::shard::{self, Order};
 use crate::state::Shared;
 use crate::upgrade::OriginPolicy;
-use crate::{Config, GatewayError, Outcome, accept};
+use crate::{Config, GatewayError, Outcome, accept, admin};
 
 /// How to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,7 @@ pub struct Gateway {
     config: Config,
     listener: std::net::TcpListener,
     local_addr: SocketAddr,
+    admin: Option<std::net::TcpListener>,
     metrics: Metrics,
     origins: OriginPolicy,
 }
@@ -66,7 +69,14 @@ impl Gateway {
         let bind_error = |source| GatewayError::Bind { address: config.listen, source };
         let listener = listen(config.listen).map_err(bind_error)?;
         let local_addr = listener.local_addr().map_err(bind_error)?;
-        Ok(Self { config, listener, local_addr, metrics, origins })
+        let admin =
+            config.admin_listen.map(|address| listen(address).map_err(|source| GatewayError::Bind { address, source }));
+        Ok(Self { listener, local_addr, admin: admin.transpose()?, metrics, origins, config })
+    }
+
+    /// The address on which it takes operators' commands, if it does.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// The address it listens on.
@@ -82,11 +92,13 @@ impl Gateway {
     pub fn run(self, feed: Box<dyn Feed>, stop: UnboundedReceiver<Stop>) -> Result<Outcome, GatewayError> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| GatewayError::Start { what: "the accept loop", source })?;
-        let shared = Arc::new(Shared::new(self.config, self.metrics));
+        let config = Config { shards: self.config.shards.max(1), ..self.config };
+        let shared = Arc::new(Shared::new(config, self.metrics, feed.epoch()));
         let (failed, failure) = oneshot::channel();
-        let sequencer = SequencerLoop::new(Arc::clone(&shared), feed, failed);
         let (ended, ends) = mpsc::unbounded_channel();
-        let mut threads = Threads { shared: Arc::clone(&shared), joined: Vec::new() };
+        let mut threads = Threads::new(&shared);
+        let recorder = threads.start_recorder(feed.instruments())?;
+        let sequencer = SequencerLoop::new(Arc::clone(&shared), feed, failed, recorder);
         let end = End(ended.clone());
         threads.start("sequencer".to_owned(), move || {
             let _end = end;
@@ -102,6 +114,11 @@ impl Gateway {
             let router = accept::router(&shared, self.origins);
             tokio::spawn(accept::accept(listener, router, Arc::clone(&shared)));
             tokio::spawn(keep_up(Arc::clone(&shared)));
+            if let Some(admin) = self.admin {
+                let admin = TcpListener::from_std(admin)
+                    .map_err(|source| GatewayError::Start { what: "the admin listener", source })?;
+                tokio::spawn(accept::accept(admin, admin::router(&shared), Arc::clone(&shared)));
+            }
             let outcome = supervise(&shared, stop, failure, ends).await;
             // What the shards have written last is still on its way into responses.
             let _ = tokio::time::timeout(LAST_BYTES_MAX, shared.responses.all_ended()).await;
@@ -118,7 +135,7 @@ impl Gateway {
 async fn supervise(
     shared: &Shared,
     mut stop: UnboundedReceiver<Stop>,
-    mut failure: oneshot::Receiver<FeedError>,
+    mut feed_end: oneshot::Receiver<Result<(), FeedError>>,
     mut ends: UnboundedReceiver<()>,
 ) -> Result<Outcome, GatewayError> {
     let mut outcome = Outcome::Stopped;
@@ -140,9 +157,9 @@ async fn supervise(
                 tracing::info!(?order, "stopping");
                 shared.shards.iter().for_each(|shard| shard.order(order));
             }
-            failed = &mut failure, if feed_watched => {
+            ended = &mut feed_end, if feed_watched => {
                 feed_watched = false;
-                if let Ok(error) = failed {
+                if let Ok(Err(error)) = ended {
                     outcome = Outcome::FeedFailed(error);
                     shared.begin_draining();
                     if !draining {
@@ -175,7 +192,7 @@ async fn keep_up(shared: Arc<Shared>) {
 }
 
 /// Tells the supervisor that a thread has come to its end, also by a panic.
-struct End(mpsc::UnboundedSender<()>);
+pub(crate) struct End(pub(crate) mpsc::UnboundedSender<()>);
 
 impl Drop for End {
     fn drop(&mut self) {
@@ -185,13 +202,35 @@ impl Drop for End {
 }
 
 /// The threads of a gateway; dropping them ends them.
-struct Threads {
+pub(crate) struct Threads {
     shared: Arc<Shared>,
     joined: Vec<JoinHandle<()>>,
+    /// Ended last, when it has what the others have done
+    recorder: Option<(Arc<RecorderQueue>, JoinHandle<()>)>,
 }
 
 impl Threads {
-    fn start(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), GatewayError> {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::clone(shared), joined: Vec::new(), recorder: None }
+    }
+
+    /// Starts the recorder, if the session is to be recorded.
+    pub(crate) fn start_recorder(
+        &mut self,
+        instruments: &[Instrument],
+    ) -> Result<Option<Arc<RecorderQueue>>, GatewayError> {
+        let Some(config) = self.shared.config.record.clone() else { return Ok(None) };
+        let shared = Arc::clone(&self.shared);
+        let (epoch, clock) = (shared.epoch.clone(), shared.clock);
+        let recorder = RecorderThread::begin(config, epoch, clock, instruments, &shared.metrics)?;
+        let queue = recorder.queue();
+        let thread = std::thread::Builder::new().name("recorder".to_owned()).spawn(move || recorder.run(&shared));
+        let thread = thread.map_err(|source| GatewayError::Start { what: "a thread", source })?;
+        self.recorder = Some((Arc::clone(&queue), thread));
+        Ok(Some(queue))
+    }
+
+    pub(crate) fn start(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), GatewayError> {
         let thread = std::thread::Builder::new().name(name).spawn(run);
         self.joined.push(thread.map_err(|source| GatewayError::Start { what: "a thread", source })?);
         Ok(())
@@ -216,6 +255,12 @@ impl Drop for Threads {
             if thread.join().is_err() {
                 // The panic itself was printed by its thread.
                 tracing::error!("a thread of the gateway has panicked");
+            }
+        }
+        if let Some((queue, thread)) = self.recorder.take() {
+            queue.close();
+            if thread.join().is_err() {
+                tracing::error!("the recorder has panicked");
             }
         }
     }

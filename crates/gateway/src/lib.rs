@@ -14,14 +14,17 @@
 //! outboxes (`hub`), and where ticks come from (`feed`).
 
 mod accept;
+mod admin;
 mod admission;
 mod assets;
 mod clock;
 mod config;
 mod error;
 mod gateway;
+mod headless;
 mod history;
 pub mod metrics;
+mod recorder;
 mod rest;
 mod sequencer;
 mod shard;
@@ -32,4 +35,6 @@ mod upgrade;
 pub use config::Config;
 pub use error::{GatewayError, Outcome};
 pub use gateway::{Gateway, Stop};
+pub use headless::record;
 pub use hub::DeflateConfig;
+pub use recorder::{RecordConfig, SyncPolicy};

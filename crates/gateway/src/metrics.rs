@@ -88,6 +88,11 @@ catalogue! {
     FEED_ERRORS = "tickerplant_feed_errors_total", Kind::Counter, "Feeds that broke";
     FEED_LATENESS = "tickerplant_feed_lateness_seconds", SECONDS, "From the instant at which the feed's next tick was due to the poll that took it";
     FEED_TO_FLUSH = "tickerplant_feed_to_flush_seconds", SECONDS, "From the poll that took a batch's oldest tick until a shard had flushed it";
+    RECORDED_ELEMENTS = "tickerplant_recorded_elements_total", Kind::Counter, "Elements taken in by the recorder";
+    RECORDED_BYTES = "tickerplant_recorded_bytes_total", Kind::Counter, "Bytes written to the recording";
+    RECORD_LOST = "tickerplant_record_lost_total", Kind::Counter, "Elements missing in the recording, which says which; counted when it goes on";
+    RECORD_FAILURES = "tickerplant_record_failures_total", Kind::Counter, "Failures to write the recording, such as a full disk";
+    RECORD_QUEUE_BYTES = "tickerplant_record_queue_bytes", Kind::Gauge, "Bytes waiting for the recorder";
     SHARD_LAGS = "tickerplant_shard_lags_total", Kind::Counter, "Times that the queue to a shard overflowed";
 }
 

@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
-use feed::{Feed, FeedError, Progress};
+use feed::{ControlError, Feed, FeedError, Progress, ReplayCommand, ReplayStatus};
 use hub::{FeedOutcome, Request, Sequencer, Upstream};
 use market::{Tick, Timestamp};
 use metrics::{Counter, Gauge, Histogram};
 use tokio::sync::oneshot;
 
 use crate::metrics as names;
+use crate::recorder::{Feeder, RecorderQueue};
 use crate::shard::Pushed;
 use crate::state::Shared;
 
@@ -42,6 +43,8 @@ enum Question {
     },
     /// Something is read between two batches
     Read(Box<dyn FnOnce(&Sequencer) + Send>),
+    /// An operator's command for the replay
+    Control(ReplayCommand, oneshot::Sender<Result<ReplayStatus, ControlError>>),
 }
 
 impl fmt::Debug for Question {
@@ -49,6 +52,7 @@ impl fmt::Debug for Question {
         match self {
             Self::Request { shard, request } => write!(f, "Request({shard}, {request:?})"),
             Self::Read(_) => f.write_str("Read"),
+            Self::Control(command, _) => write!(f, "Control({command:?})"),
         }
     }
 }
@@ -80,6 +84,13 @@ impl SequencerHandle {
             // The asker may have gone.
             let _ = answer.send(read(sequencer));
         })));
+        answered.await.ok()
+    }
+
+    /// Has the feed carry out an operator's command; none when the sequencer has stopped.
+    pub(crate) async fn control(&self, command: ReplayCommand) -> Option<Result<ReplayStatus, ControlError>> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Question::Control(command, answer));
         answered.await.ok()
     }
 
@@ -128,6 +139,8 @@ enum State {
     Due(Timestamp),
     /// It is polled as soon as there is room.
     AlwaysDue,
+    /// It is polled when an operator has said something.
+    Held,
     Over,
 }
 
@@ -144,20 +157,32 @@ pub(crate) struct SequencerLoop {
     instruments: usize,
     ticks: Vec<Tick>,
     questions: VecDeque<Question>,
-    failed: Option<oneshot::Sender<FeedError>>,
+    ended: Option<oneshot::Sender<Result<(), FeedError>>>,
+    recorder: Option<(Arc<RecorderQueue>, Feeder)>,
     exporter: Exporter,
 }
 
 impl SequencerLoop {
-    /// Takes in the feed's instruments, so that the shards' queues begin with the catalog. A feed that breaks is reported
-    /// through `failed`.
-    pub(crate) fn new(shared: Arc<Shared>, feed: Box<dyn Feed>, failed: oneshot::Sender<FeedError>) -> Self {
-        let sequencer = Sequencer::new(hub::SequencerConfig {
+    /// Takes in the feed's instruments, so that the shards' queues begin with the catalog. A feed that ends or breaks is
+    /// reported through `ended`.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        feed: Box<dyn Feed>,
+        ended: oneshot::Sender<Result<(), FeedError>>,
+        recorder: Option<Arc<RecorderQueue>>,
+    ) -> Self {
+        let mut sequencer = Sequencer::new(hub::SequencerConfig {
             epoch: shared.epoch.clone(),
             replay_bytes_max: shared.config.replay_bytes_max,
             replay_age_max: shared.config.replay_age_max,
             bars_history_max: shared.config.bars_history_max,
+            brought: feed.brought(),
+            // The epoch of a recording may have had other runs; no two begin in the same nanosecond.
+            ordinals_behind: feed.epoch().map_or(0, |_| shared.clock.now().wall.nanos()),
         });
+        if let Some(config) = &shared.config.record {
+            sequencer.record(config.channels);
+        }
         let mut this = Self {
             exporter: Exporter::new(&shared),
             shared,
@@ -169,9 +194,11 @@ impl SequencerLoop {
             instruments: 0,
             ticks: Vec::new(),
             questions: VecDeque::new(),
-            failed: Some(failed),
+            ended: Some(ended),
+            recorder: recorder.map(|queue| (Arc::clone(&queue), Feeder::new(queue))),
         };
         this.add_instruments();
+        this.restore();
         this
     }
 
@@ -183,6 +210,7 @@ impl SequencerLoop {
             self.answer(handle);
             self.poll_if_due();
             self.tell_time();
+            self.feed_recorder();
             self.sequencer.expire(self.shared.clock.now().monotonic);
             self.exporter.export(self.shared.clock.now().monotonic, &mut self.sequencer, self.feed.as_mut());
             let pause = self.pause(handle);
@@ -190,6 +218,9 @@ impl SequencerLoop {
                 // An `unpark` since the checks above makes this return at once, so no wake-up is lost.
                 std::thread::park_timeout(pause);
             }
+        }
+        if let Some((_, feeder)) = &mut self.recorder {
+            feeder.finish(&mut self.sequencer);
         }
         // Whoever still waits for an answer learns that there will be none.
         handle.questions.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -208,7 +239,38 @@ impl SequencerLoop {
                     }
                 }
                 Question::Read(read) => read(&self.sequencer),
+                Question::Control(command, answer) => {
+                    let result = control(&mut self.state, self.feed.as_mut(), self.shared.clock.now().wall, command);
+                    // Whether it has a pace from here on shows when it is polled.
+                    self.paced &= result.is_err() || command == ReplayCommand::Status;
+                    // The asker may have gone.
+                    let _ = answer.send(result);
+                }
             }
+        }
+    }
+
+    /// Hands over what was numbered to the recorder, if there is one.
+    fn feed_recorder(&mut self) {
+        if let Some((_, feeder)) = &mut self.recorder {
+            feeder.feed(&mut self.sequencer);
+        }
+    }
+
+    /// Goes on from the feed's state, where it has one. Who listens is told as after any other loss.
+    fn restore(&mut self) {
+        let state = self.feed.take_state();
+        if state.is_empty() {
+            return;
+        }
+        self.feed_recorder();
+        self.sequencer.restore(&state);
+        if let Some((_, feeder)) = &mut self.recorder {
+            feeder.source_lost(&mut self.sequencer);
+        }
+        if self.sequencer.subscribed() {
+            tracing::warn!("the feed goes on behind a hole; clients are told");
+            self.broadcast(&Upstream::Lagged, self.shared.clock.now().monotonic);
         }
     }
 
@@ -224,7 +286,7 @@ impl SequencerLoop {
             }
             State::Due(due) if due <= now.wall && now.monotonic >= self.not_before => due,
             State::AlwaysDue if self.paced || self.has_room() => now.wall,
-            State::Due(_) | State::AlwaysDue | State::Over => return,
+            State::Due(_) | State::AlwaysDue | State::Held | State::Over => return,
         };
         let progress = self.feed.poll(now.wall, TICKS_PER_POLL, &mut self.ticks);
         self.add_instruments();
@@ -239,22 +301,28 @@ impl SequencerLoop {
                 self.broadcast(&batch, now.monotonic);
             }
         }
+        self.restore();
         self.state = match progress {
             Ok(Progress::Ready) => State::AlwaysDue,
             Ok(Progress::Idle { until }) => {
                 self.paced = true;
                 State::Due(until)
             }
+            Ok(Progress::Held) => State::Held,
             Ok(Progress::Ended) => {
                 tracing::info!("the feed has ended; its last values are still served");
-                self.end(FeedOutcome::Ended)
+                let state = self.end(FeedOutcome::Ended);
+                if let Some(ended) = self.ended.take() {
+                    let _ = ended.send(Ok(()));
+                }
+                state
             }
             Err(error) => {
                 tracing::error!(%error, "the feed failed");
                 self.exporter.errors.increment(1);
                 let state = self.end(FeedOutcome::Failed);
-                if let Some(failed) = self.failed.take() {
-                    let _ = failed.send(error);
+                if let Some(ended) = self.ended.take() {
+                    let _ = ended.send(Err(error));
                 }
                 state
             }
@@ -286,7 +354,7 @@ impl SequencerLoop {
             return Duration::ZERO;
         }
         match self.state {
-            State::Waiting | State::Over => IDLE,
+            State::Waiting | State::Held | State::Over => IDLE,
             State::Due(due) => {
                 let now = self.shared.clock.now();
                 let told = self.feed.market_time(now.wall).map_or(IDLE, |time| self.sequencer.deadline().since(time));
@@ -303,7 +371,8 @@ impl SequencerLoop {
     }
 
     fn has_room(&self) -> bool {
-        self.shared.shards.iter().all(|shard| !shard.queue.above_half())
+        let recorder_has_room = self.recorder.as_ref().is_none_or(|(queue, _)| !queue.above_half());
+        recorder_has_room && self.shared.shards.iter().all(|shard| !shard.queue.above_half())
     }
 
     /// Tells the shards of instruments that the feed has come to know.
@@ -312,6 +381,9 @@ impl SequencerLoop {
         if known.len() > self.instruments {
             self.instruments = known.len();
             let catalog = self.sequencer.add_instruments(known);
+            if let Some((_, feeder)) = &self.recorder {
+                feeder.instruments(known);
+            }
             self.shared.set_catalog(self.sequencer.catalog());
             self.broadcast(&catalog, self.shared.clock.now().monotonic);
         }
@@ -327,6 +399,23 @@ impl SequencerLoop {
             }
         }
     }
+}
+
+/// Has the feed carry out a command; it is polled again then.
+fn control(
+    state: &mut State,
+    feed: &mut dyn Feed,
+    now: Timestamp,
+    command: ReplayCommand,
+) -> Result<ReplayStatus, ControlError> {
+    if *state == State::Over {
+        return Err(ControlError::Over);
+    }
+    let status = feed.control(now, command)?;
+    if !matches!(state, State::Waiting) {
+        *state = State::AlwaysDue;
+    }
+    Ok(status)
 }
 
 /// Writes the sequencer's counters to the metrics once a second.

@@ -77,12 +77,14 @@ pub(crate) enum Phase {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, metrics: Metrics) -> Self {
+    /// With the epoch that the feed has from elsewhere, or a new one. Without shards nobody is served.
+    pub(crate) fn new(config: Config, metrics: Metrics, epoch: Option<&str>) -> Self {
         let clock = Clock::start();
-        let shards = config.shards.max(1);
+        let shards = config.shards;
+        // Two runs cannot begin in the same nanosecond, and a later run sorts behind.
+        let epoch = epoch.map_or_else(|| format!("{:016x}", clock.now().wall.nanos()), ToOwned::to_owned);
         Self {
-            // Two runs cannot begin in the same nanosecond, and a later run sorts behind.
-            epoch: format!("{:016x}", clock.now().wall.nanos()),
+            epoch,
             clock,
             metrics,
             admission: Admission::new(&config),

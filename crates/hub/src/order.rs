@@ -67,6 +67,17 @@ impl Order {
         Self { streams: VecDeque::new(), streams_max, last: 0 }
     }
 
+    /// The same, where the ordinals are to differ from those of other runs of the same epoch: they begin behind `last`.
+    pub(crate) fn behind(last: u64, streams_max: usize) -> Self {
+        Self { last, ..Self::new(streams_max) }
+    }
+
+    /// Forgets the past: nobody can go on from there, because streams have jumped.
+    pub(crate) fn forget(&mut self) {
+        self.streams.clear();
+        self.last += 1;
+    }
+
     /// Notes another element; returns its ordinal.
     pub(crate) fn push(&mut self, key: StreamKey) -> u64 {
         if self.streams.len() >= self.streams_max {

@@ -145,6 +145,16 @@ impl Stream {
         }
     }
 
+    /// Forgets the past and goes on behind a value that has the number `seq`.
+    pub(crate) fn restore(&mut self, seq: u64, time: Timestamp, event: Event, budget: &mut Budget) {
+        for past in self.recent.drain(..) {
+            budget.bytes -= past.bytes();
+        }
+        let past = Past { seq, time, event };
+        budget.bytes += past.bytes();
+        self.recent.push_back(past);
+    }
+
     /// Everything after number `seq`, or none when some of it is not kept any more.
     pub(crate) fn after(&self, seq: u64) -> Option<impl Iterator<Item = &Past>> {
         let first = self.recent.front()?.seq;

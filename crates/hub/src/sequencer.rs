@@ -10,7 +10,10 @@ mod position;
 use std::sync::Arc;
 use std::time::Duration;
 
-use market::{BarInterval, BookError, Channel, ChannelSet, Event, Instrument, InstrumentId, Symbol, Tick, Timestamp};
+use market::{
+    BarInterval, BookDepth, BookError, Channel, ChannelSet, Event, Instrument, InstrumentId, Numbered, Symbol, Tick,
+    Timestamp,
+};
 use rustc_hash::FxHashMap;
 use wire::{Dialect, Gap, GapReason, Recovered};
 
@@ -30,6 +33,10 @@ pub struct SequencerConfig {
     pub replay_age_max: Duration,
     /// How many bars are kept of each instrument and interval; 0 makes no bars
     pub bars_history_max: usize,
+    /// Channels whose elements the feed brings as a sequencer made them: none of these is derived, and the epoch is theirs
+    pub brought: ChannelSet,
+    /// Where ordinals begin; where runs may share an epoch, each needs its own
+    pub ordinals_behind: u64,
 }
 
 impl Default for SequencerConfig {
@@ -44,6 +51,8 @@ impl Default for SequencerConfig {
             // 103 kB for an instrument that trades in every second, 1 kB for one that has traded once, and 1 GB if
             // 10,000 trade so fast for days.
             bars_history_max: 250,
+            brought: ChannelSet::EMPTY,
+            ordinals_behind: 0,
         }
     }
 }
@@ -99,6 +108,11 @@ struct Journal {
     expiry: Expiry,
     dialects: [bool; Dialect::COUNT],
     wanted: ChannelSet,
+    brought: ChannelSet,
+    /// Of the dormant channels those that are numbered although nobody may have wanted them
+    awake: ChannelSet,
+    /// What has been numbered since it was last taken, if somebody records it
+    tape: Option<Vec<Numbered>>,
     stats: SequencerStats,
 }
 
@@ -134,13 +148,57 @@ impl Sequencer {
             catalog: Arc::default(),
             streams: Vec::new(),
             budget: Budget::new(config.replay_bytes_max),
-            order: Order::new(config.replay_bytes_max / REPLAY_BYTES_PER_ORDINAL),
+            order: Order::behind(config.ordinals_behind, config.replay_bytes_max / REPLAY_BYTES_PER_ORDINAL),
             expiry: Expiry::new(config.replay_age_max),
             dialects: [false; Dialect::COUNT],
             wanted: ChannelSet::EMPTY,
+            brought: config.brought,
+            awake: config.brought,
+            tape: None,
             stats: SequencerStats::default(),
         };
         Self { journal, derived: Derived::new(config.bars_history_max), config, refused: None, subscribed: false }
+    }
+
+    /// Keeps what is numbered from now on for [`Sequencer::take_recorded`]: the full books and `channels` too, whether or
+    /// not somebody wants them. To be called before the first tick.
+    pub fn record(&mut self, channels: ChannelSet) {
+        self.journal.tape = Some(Vec::new());
+        self.journal.awake = self.journal.awake.union(channels);
+        self.journal.awake.insert(Channel::Book(BookDepth::Full));
+    }
+
+    /// What has been numbered since the last call, in order; nothing unless [`Sequencer::record`] was called. To be called
+    /// after each call that may number something, which bounds it.
+    pub fn take_recorded(&mut self) -> Vec<Numbered> {
+        self.journal.tape.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The state of every stream that has had an element.
+    pub fn state_of_all(&self) -> Vec<Numbered> {
+        let ids: Vec<InstrumentId> = self.journal.catalog.iter().map(|instrument| instrument.id).collect();
+        let all = self.snapshot(&ids, Channel::ALL.into_iter().collect()).into_iter();
+        let numbered = all.filter(|element| element.seq > 0).map(|element| {
+            let tick = Tick { instrument: element.key.instrument(), time: element.time, event: element.event };
+            Numbered { seq: element.seq, tick }
+        });
+        numbered.collect()
+    }
+
+    /// Goes on behind that state, which a feed has from elsewhere: the next element of a stream has the next number. Who has
+    /// subscribed has to be told that it missed something.
+    pub fn restore(&mut self, state: &[Numbered]) {
+        self.journal.order.forget();
+        for Numbered { seq, tick } in state {
+            let key = StreamKey::new(tick.instrument, tick.channel());
+            let journal = &mut self.journal;
+            if let Some(stream) = journal.streams.get_mut(key.index()) {
+                stream.restore(*seq, tick.time, tick.event.clone(), &mut journal.budget);
+                if key.channel() == Channel::Book(BookDepth::Full) && self.derived.book(tick, |_| {}).is_err() {
+                    journal.stats.books_refused += 1;
+                }
+            }
+        }
     }
 
     /// Takes in what `instruments`, the feed's whole list, has beyond the catalog. The result goes to every shard before
@@ -165,25 +223,37 @@ impl Sequencer {
                 continue;
             };
             if tick.time >= derived.deadline() {
-                derived.advance(tick.time, |tick| journal.sequence(&mut batch, tick.instrument, tick.time, tick.event));
+                derived.advance(tick.time, |tick| journal.derive(&mut batch, tick));
             }
             match &tick.event {
                 Event::Trade(trade) => {
                     let ticker = derived.trade(instrument, tick.time, trade);
                     journal.sequence(&mut batch, instrument.id, tick.time, tick.event.clone());
-                    if let Some(ticker) = ticker {
-                        journal.sequence(&mut batch, instrument.id, tick.time, ticker);
+                    if let Some(event) = ticker {
+                        journal.derive(&mut batch, Tick { instrument: instrument.id, time: tick.time, event });
                     }
                 }
+                Event::BookSnapshot(update) | Event::BookDelta(update)
+                    if update.depth() != BookDepth::Full && journal.brought.contains(tick.channel()) =>
+                {
+                    journal.sequence(&mut batch, instrument.id, tick.time, tick.event.clone());
+                }
                 Event::BookSnapshot(_) | Event::BookDelta(_) => {
-                    let emit = |event| journal.sequence(&mut batch, instrument.id, tick.time, event);
+                    let emit = |event: Event| {
+                        // The full book is the feed's, whether or not it is numbered already.
+                        if event.channel() == tick.channel() || !journal.brought.contains(event.channel()) {
+                            journal.sequence(&mut batch, instrument.id, tick.time, event);
+                        }
+                    };
                     if let Err(error) = derived.book(tick, emit) {
                         journal.stats.books_refused += 1;
                         self.refused.get_or_insert((instrument.symbol.clone(), error));
                     }
                 }
                 Event::Ticker(_) | Event::Bar(_) => {
-                    derived.bring(instrument.id, tick.channel());
+                    if !journal.brought.contains(tick.channel()) {
+                        derived.bring(instrument.id, tick.channel());
+                    }
                     journal.sequence(&mut batch, instrument.id, tick.time, tick.event.clone());
                 }
                 Event::Quote(_) | Event::Status(_) => {
@@ -191,8 +261,8 @@ impl Sequencer {
                 }
             }
         }
-        if wanted.bits() & BARS.bits() != 0 {
-            derived.bar_changes(|tick| journal.sequence(&mut batch, tick.instrument, tick.time, tick.event));
+        if wanted.union(journal.awake).bits() & BARS.bits() != 0 {
+            derived.bar_changes(|tick| journal.derive(&mut batch, tick));
         }
         batch.finish()
     }
@@ -201,7 +271,7 @@ impl Sequencer {
     pub fn advance(&mut self, now: Timestamp) -> Option<Upstream> {
         let mut batch = Batch::with_capacity(0);
         let (journal, derived) = (&mut self.journal, &mut self.derived);
-        derived.advance(now, |tick| journal.sequence(&mut batch, tick.instrument, tick.time, tick.event));
+        derived.advance(now, |tick| journal.derive(&mut batch, tick));
         batch.finish()
     }
 
@@ -302,7 +372,8 @@ impl Sequencer {
 
     /// Notes that somebody wants these channels; see [`DORMANT`].
     fn want(&mut self, channels: ChannelSet) {
-        let woken = ChannelSet::from_bits(channels.bits() & !self.journal.wanted.bits() & DORMANT.bits());
+        let known = self.journal.wanted.union(self.journal.awake);
+        let woken = ChannelSet::from_bits(channels.bits() & !known.bits() & DORMANT.bits());
         self.journal.wanted = self.journal.wanted.union(channels);
         if woken.is_empty() {
             return;
@@ -327,7 +398,7 @@ impl Sequencer {
                 // It was known once: who has it from then must learn that it is not any more.
                 Some((last?.time, unknown_book(depth)))
             }),
-            Channel::Bars(_) => self
+            Channel::Bars(_) if !self.config.brought.contains(key.channel()) => self
                 .derived
                 .state(key.instrument(), key.channel())
                 .or_else(|| last.map(|past| (past.time, past.event.clone()))),
@@ -349,6 +420,9 @@ impl Sequencer {
         if let Some((seqs, epoch_matches)) = since
             && let Some(&seen) = seqs.get(&key)
         {
+            // Where the epoch is a recording's, what is derived anew is not what was derived then.
+            let brought = self.config.brought;
+            let epoch_matches = epoch_matches && (brought.is_empty() || brought.contains(key.channel()));
             let outcome = resume(stream, seen, epoch_matches);
             reply.recovered.push((key, outcome));
             match outcome {
@@ -375,6 +449,13 @@ impl Journal {
         self.streams.get(key.index())
     }
 
+    /// Numbers what was derived, unless the feed brings it.
+    fn derive(&mut self, batch: &mut Batch, tick: Tick) {
+        if !self.brought.contains(tick.channel()) {
+            self.sequence(batch, tick.instrument, tick.time, tick.event);
+        }
+    }
+
     fn sequence(&mut self, batch: &mut Batch, instrument: InstrumentId, time: Timestamp, event: Event) {
         let channel = event.channel();
         let key = StreamKey::new(instrument, channel);
@@ -388,7 +469,7 @@ impl Journal {
                     batch.encode_last(dialect, |out| wire::encode_element(dialect, instrument, seq, time, &event, out));
                 }
             }
-        } else if DORMANT.contains(channel) {
+        } else if DORMANT.contains(channel) && !self.awake.contains(channel) {
             return;
         }
         self.append(key, time, event);
@@ -397,7 +478,11 @@ impl Journal {
     fn append(&mut self, key: StreamKey, time: Timestamp, event: Event) {
         self.stats.ticks += 1;
         self.order.push(key);
-        self.streams[key.index()].append(time, event, &mut self.budget);
+        let taped = self.tape.is_some().then(|| event.clone());
+        let seq = self.streams[key.index()].append(time, event, &mut self.budget);
+        if let (Some(tape), Some(event)) = (&mut self.tape, taped) {
+            tape.push(Numbered { seq, tick: Tick { instrument: key.instrument(), time, event } });
+        }
     }
 }
 
@@ -601,6 +686,60 @@ mod tests {
         assert_eq!(batch.items(), [crate::Item { key: key("bars.1s"), seq: 2 }]);
         let bars = sequencer.bars(InstrumentId(0), BarInterval::S1, 10);
         assert!(matches!(&bars[..], [SnapshotElement { event: Event::Bar(bar), .. }] if bar.closed));
+    }
+
+    /// All that a sequencer numbers of some ticks while somebody wants `channels`, and the bytes of the elements.
+    fn taped(brought: ChannelSet, wanted: &[&str], ticks: &[Vec<Tick>]) -> (Vec<Numbered>, Vec<u8>) {
+        let mut sequencer =
+            Sequencer::new(SequencerConfig { epoch: "e".into(), brought, ..SequencerConfig::default() });
+        sequencer.add_instruments(&[instrument(0), instrument(1)]);
+        sequencer.record(ChannelSet::EMPTY);
+        sequencer.serve(&ask(wanted.iter().map(|name| key(name)).collect(), None));
+        let (mut numbered, mut bytes) = (Vec::new(), Vec::new());
+        for ticks in ticks {
+            if let Some(Upstream::Batch(batch)) = sequencer.ingest(ticks) {
+                bytes.extend_from_slice(batch.all(Dialect::NativeMessagePack));
+            }
+            numbered.extend(sequencer.take_recorded());
+        }
+        (numbered, bytes)
+    }
+
+    #[test]
+    fn what_was_recorded_is_sequenced_again_as_it_was() {
+        let wanted = ["trades", "ticker", "bars.1s", "bars.1m", "book.10", "book.full"];
+        let second = 1_000_000_000;
+        let live = [
+            vec![book(1, Event::BookSnapshot, &[(9, 1), (8, 1)]), trade(0, 2, 100), trade(0, 3, 101)],
+            vec![trade(0, second, 102), book(second, Event::BookDelta, &[(9, 0)]), trade(0, 3 * second, 90)],
+            vec![book(3 * second, Event::BookDelta, &[(7, 4), (6, 2)]), trade(0, 90_000 * second, 91)],
+        ];
+        let (numbered, bytes) = taped(ChannelSet::EMPTY, &wanted, &live);
+        let brought: ChannelSet = numbered.iter().map(|element| element.tick.channel()).collect();
+        assert_eq!(brought.iter().count(), wanted.len());
+        // The batches of a replay are others.
+        let replayed: Vec<Vec<Tick>> = numbered.iter().map(|element| vec![element.tick.clone()]).collect();
+        assert_eq!(taped(brought, &wanted, &replayed), (numbered, bytes));
+    }
+
+    #[test]
+    fn a_restored_state_goes_on_with_its_numbers() {
+        let mut first = sequencer(1 << 20);
+        first.record(ChannelSet::EMPTY);
+        first.ingest(&[trade(0, 1, 100), book(1, Event::BookSnapshot, &[(9, 1), (8, 1)]), trade(0, 2, 101)]);
+        let mut second = sequencer(1 << 20);
+        second.record(ChannelSet::EMPTY);
+        second.restore(&first.state_of_all());
+        assert_eq!(second.state_of_all(), first.state_of_all());
+        first.take_recorded();
+        let more = [book(4, Event::BookDelta, &[(8, 0)]), trade(0, 5, 102)];
+        first.ingest(&more);
+        second.ingest(&more);
+        let numbered = |sequencer: &mut Sequencer| {
+            let tape = sequencer.take_recorded().into_iter();
+            tape.map(|element| (element.tick.channel(), element.seq)).collect::<Vec<_>>()
+        };
+        assert_eq!(numbered(&mut second), numbered(&mut first));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub enum LossReason {
     Slow = 1,
     /// They could not be written, as on a full disk
     Failed = 2,
+    /// The source has them not, such as a recording that is played back
+    Source = 3,
 }
 
 impl LossReason {
@@ -38,6 +40,7 @@ impl LossReason {
         match self {
             Self::Slow => "the recorder did not keep up",
             Self::Failed => "the file could not be written",
+            Self::Source => "the source did not have them",
         }
     }
 }
@@ -163,6 +166,7 @@ pub(crate) fn loss(content: &[u8], streams: usize) -> Result<Loss, Broken> {
     let reason = match input.u8()? {
         1 => LossReason::Slow,
         2 => LossReason::Failed,
+        3 => LossReason::Source,
         _ => return Err(Broken("the reason of a loss is unknown")),
     };
     let count = input.small::<usize>()?;

@@ -40,7 +40,7 @@ pub struct Reader<R> {
     open: Option<ElementReader>,
     /// Where the open block begins
     offset: u64,
-    /// State that is being gathered
+    /// State that is being gathered; a run that is broken is dropped
     run: Option<Vec<Numbered>>,
     /// Whether state is news here; elsewhere it only repeats what is known
     wanted: Wanted,
@@ -49,6 +49,8 @@ pub struct Reader<R> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
+    /// Only if it comes before any element
+    FirstState,
     State,
     Elements,
 }
@@ -87,7 +89,7 @@ impl<R: Read + Seek> Reader<R> {
             open: None,
             offset: 0,
             run: None,
-            wanted: Wanted::State,
+            wanted: Wanted::FirstState,
             memory: Vec::new(),
         })
     }
@@ -188,6 +190,11 @@ impl<R: Read + Seek> Reader<R> {
         self.next = block;
         self.open = None;
         self.run = None;
+        self.wanted = Wanted::FirstState;
+    }
+
+    /// Has the next state handed over, because what comes before it makes no sense.
+    pub fn want_state(&mut self) {
         self.wanted = Wanted::State;
     }
 
@@ -239,8 +246,11 @@ impl<R: Read + Seek> Reader<R> {
                     }
                 }
                 BlockKind::Elements => {
-                    (self.run, self.wanted) = (None, Wanted::Elements);
+                    self.run = None;
                     self.open_block(&block)?;
+                    if self.wanted == Wanted::FirstState {
+                        self.wanted = Wanted::Elements;
+                    }
                 }
                 BlockKind::Loss => {
                     self.wanted = Wanted::State;

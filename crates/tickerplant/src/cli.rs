@@ -10,6 +10,8 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::exit::{EXIT_CODES, Failure};
+use crate::export::Export;
+use crate::inspect::Inspect;
 use crate::layers::{self, Given, LayerError};
 use crate::settings::Settings;
 
@@ -30,6 +32,15 @@ enum Subcommands {
     /// Serve a feed to WebSocket clients
     #[command(after_help = format!("{EVERYWHERE}\n\n{EXIT_CODES}"))]
     Serve(Settings),
+    /// Record a feed without serving it
+    #[command(after_help = format!("{EVERYWHERE}\n\n{EXIT_CODES}"))]
+    Record(Settings),
+    /// Say what is in a recording
+    #[command(after_help = EXIT_CODES)]
+    Inspect(Inspect),
+    /// Write a recording in another format
+    #[command(after_help = EXIT_CODES)]
+    Export(Export),
     /// Print the configuration that serve would use, and where each value comes from
     #[command(after_help = format!("{EVERYWHERE}\n\n{EXIT_CODES}"))]
     CheckConfig(Settings),
@@ -40,8 +51,19 @@ enum Subcommands {
 pub(crate) enum Command {
     /// `serve`
     Serve,
+    /// `record`
+    Record,
     /// `check-config`
     CheckConfig,
+}
+
+/// What is to be done, with all that it needs.
+#[derive(Debug)]
+pub(crate) enum Invocation {
+    /// Something that settings from all places are for
+    Configured(Box<Loaded>),
+    Inspect(Inspect),
+    Export(Export),
 }
 
 /// The effective configuration, before it is looked at as a whole.
@@ -59,10 +81,19 @@ pub(crate) struct Loaded {
 pub(crate) fn load(
     args: impl Iterator<Item = OsString>,
     variables: impl Iterator<Item = (OsString, OsString)>,
-) -> Result<Loaded, Failure> {
+) -> Result<Invocation, Failure> {
     let args: Vec<OsString> = args.collect();
     let variables: Vec<_> = variables.collect();
     let matches = Cli::command().try_get_matches_from(&args)?;
+    if let Some(("inspect" | "export", _)) = matches.subcommand() {
+        return Ok(match Cli::from_arg_matches(&matches)?.subcommand {
+            Subcommands::Inspect(inspect) => Invocation::Inspect(inspect),
+            Subcommands::Export(export) => Invocation::Export(export),
+            Subcommands::Serve(_) | Subcommands::Record(_) | Subcommands::CheckConfig(_) => {
+                unreachable!("by their names")
+            }
+        });
+    }
     let environment = layers::environment(variables.iter().cloned())?;
     let mut given: BTreeMap<String, Given> = BTreeMap::new();
     let path = config_path(&matches, &variables);
@@ -84,6 +115,9 @@ pub(crate) fn load(
     let cli = Cli::from_arg_matches(&matches)?;
     let (command, settings) = match cli.subcommand {
         Subcommands::Serve(settings) => (Command::Serve, settings),
+        Subcommands::Record(settings) => (Command::Record, settings),
+        Subcommands::Inspect(inspect) => return Ok(Invocation::Inspect(inspect)),
+        Subcommands::Export(export) => return Ok(Invocation::Export(export)),
         Subcommands::CheckConfig(settings) => (Command::CheckConfig, settings),
     };
     let origins = given
@@ -91,7 +125,7 @@ pub(crate) fn load(
         .map(|setting| (setting.key, setting.origin))
         .chain(flags.into_iter().map(|key| (key, "command line".to_owned())))
         .collect();
-    Ok(Loaded { command, settings, origins, texts })
+    Ok(Invocation::Configured(Box::new(Loaded { command, settings, origins, texts })))
 }
 
 /// The file that a flag names, or else the environment.

@@ -17,7 +17,7 @@ Exit codes:
   1  anything that has no code of its own
   2  the command line, the environment or the configuration file is wrong
   3  the feed cannot be opened: a recording is missing, corrupt or of an unknown kind
-  4  the address cannot be listened on, for example because the port is in use
+  4  the address cannot be listened on, for example because the port is in use, or the file to record to cannot be created
   5  the feed failed while it was running; clients were told and disconnected";
 
 /// Why the command ends without having done its work.

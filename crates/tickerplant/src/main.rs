@@ -7,6 +7,8 @@
 
 mod cli;
 mod exit;
+mod export;
+mod inspect;
 mod layers;
 mod plan;
 mod report;
@@ -17,7 +19,7 @@ mod stop;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use cli::Command;
+use cli::{Command, Invocation};
 use exit::Failure;
 
 /// A hand-shake takes kilobytes for a moment, a session then less than one: an allocator that gives pages back keeps a storm
@@ -34,10 +36,15 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
-    let loaded = cli::load(std::env::args_os(), std::env::vars_os())?;
+    let loaded = match cli::load(std::env::args_os(), std::env::vars_os())? {
+        Invocation::Configured(loaded) => loaded,
+        Invocation::Inspect(asked) => return inspect::inspect(&asked),
+        Invocation::Export(asked) => return export::export(&asked),
+    };
     let plan = plan::Plan::new(&loaded.settings)?;
     match loaded.command {
         Command::Serve => serve::serve(plan),
+        Command::Record => serve::record(plan),
         Command::CheckConfig => {
             // Nobody may be there to read it (`| head`); that is no failure.
             let _ = std::io::stdout().write_all(report::effective(&loaded, &plan).as_bytes());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use feed::{Feed, FeedError, Rebase, Repeat, ReplayOptions, SimulatorFeed};
-use gateway::DeflateConfig;
+use gateway::{DeflateConfig, RecordConfig};
 use tracing_subscriber::EnvFilter;
 
 use crate::exit::Failure;
@@ -35,7 +35,7 @@ pub(crate) enum Source {
 impl Plan {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Failure> {
         Ok(Self {
-            gateway: gateway_config(settings),
+            gateway: gateway::Config { record: record_config(settings)?, ..gateway_config(settings) },
             source: Source::new(settings)?,
             log: EnvFilter::try_new(&settings.log)
                 .map_err(|error| Failure::Setting(format!("log: {:?} is not a filter: {error}", settings.log)))?,
@@ -63,7 +63,14 @@ impl Source {
             repeat: if settings.replay_loop { Repeat::Loop } else { Repeat::Once },
             rebase: if settings.replay_rebase { Rebase::ToStart } else { Rebase::Keep },
             on_bad_record: settings.on_bad_record,
+            from: settings.replay_from,
+            to: settings.replay_to,
         };
+        if let (Some(from), Some(to)) = (options.from, options.to)
+            && from > to
+        {
+            return Err(Failure::Setting(format!("replay_from: {from} is later than replay_to, {to}")));
+        }
         Ok(Self::Recordings(recordings, options))
     }
 
@@ -83,9 +90,7 @@ impl Source {
                 let script = simulator::Script::parse(&text).map_err(|error| wrong(&error))?;
                 Box::new(SimulatorFeed::scripted(config, script).map_err(|error| wrong(&error))?)
             }
-            Self::Recordings(paths, options) => {
-                Box::new(feed::open_recordings(&paths, options).map_err(Failure::FeedOpen)?)
-            }
+            Self::Recordings(paths, options) => feed::open_replay(&paths, options).map_err(Failure::FeedOpen)?,
         })
     }
 }
@@ -99,6 +104,24 @@ fn simulator(settings: &Settings) -> Result<simulator::Config, Failure> {
     };
     config.check().map_err(|error| Failure::Setting(format!("the simulator: {error}")))?;
     Ok(config)
+}
+
+fn record_config(settings: &Settings) -> Result<Option<RecordConfig>, Failure> {
+    let Some(path) = settings.record.clone() else { return Ok(None) };
+    let rotates = settings.record_rotate_bytes > 0 || settings.record_rotate_s > 0;
+    if rotates && !path.is_dir() {
+        let what = format!("record: {} is no folder, which recording in several files needs", path.display());
+        return Err(Failure::Setting(what));
+    }
+    Ok(Some(RecordConfig {
+        path,
+        block: Duration::from_millis(settings.record_block_ms),
+        sync: settings.record_sync,
+        rotate_bytes: settings.record_rotate_bytes,
+        rotate_after: Duration::from_secs(settings.record_rotate_s),
+        queue_bytes_max: settings.record_queue_bytes_max,
+        channels: settings.record_channels.iter().copied().collect(),
+    }))
 }
 
 fn gateway_config(settings: &Settings) -> gateway::Config {
@@ -144,6 +167,7 @@ fn gateway_config(settings: &Settings) -> gateway::Config {
         replay_age_max: Duration::from_secs(settings.replay_age_max_s.into()),
         bars_history_max: settings.bars_history,
         shard_queue_bytes_max: settings.shard_queue_bytes_max,
+        admin_listen: settings.admin_listen,
         ..default
     }
 }

@@ -1,4 +1,4 @@
-//! `serve`: a feed and a gateway in one process.
+//! `serve`: a feed and a gateway in one process; `record`: a feed and a recorder.
 //!
 //! **Invariant:** the feed is opened and the address bound before the start-up lines are printed; who reads them can
 //! connect.
@@ -9,24 +9,45 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::Context as _;
 use gateway::{Gateway, GatewayError, Outcome};
 
+use tracing_subscriber::EnvFilter;
+
 use crate::exit::Failure;
 use crate::plan::Plan;
 use crate::settings::LogFormat;
 use crate::stop;
 
-/// Serves until it is stopped.
-pub(crate) fn serve(plan: Plan) -> Result<(), Failure> {
+/// Records without serving, until the feed has ended or it is stopped.
+pub(crate) fn record(plan: Plan) -> Result<(), Failure> {
     let Plan { gateway, source, log, log_format } = plan;
+    if gateway.record.is_none() {
+        return Err(Failure::Setting("record: it is not said where to: --out FILE or FOLDER".into()));
+    }
+    begin_logs(log, log_format);
+    let stop = stop::listen().context("cannot listen for signals")?;
+    let feed = source.open()?;
+    match gateway::record(gateway, feed, stop).map_err(failure)? {
+        Outcome::Stopped => Ok(()),
+        Outcome::FeedFailed(error) => Err(Failure::FeedFailed(error)),
+    }
+}
+
+fn begin_logs(log: EnvFilter, log_format: LogFormat) {
     let logs = tracing_subscriber::fmt().with_env_filter(log).with_writer(io::stderr);
     match log_format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().init(),
     }
+}
+
+/// Serves until it is stopped.
+pub(crate) fn serve(plan: Plan) -> Result<(), Failure> {
+    let Plan { gateway, source, log, log_format } = plan;
+    begin_logs(log, log_format);
     let stop = stop::listen().context("cannot listen for signals")?;
     let feed = source.open()?;
     let gateway = Gateway::bind(gateway).map_err(failure)?;
     // A closed standard output is no reason not to serve.
-    let _ = print_where_to_look(gateway.local_addr());
+    let _ = print_where_to_look(gateway.local_addr(), gateway.admin_addr());
     match gateway.run(feed, stop).map_err(failure)? {
         Outcome::Stopped => Ok(()),
         Outcome::FeedFailed(error) => Err(Failure::FeedFailed(error)),
@@ -35,19 +56,22 @@ pub(crate) fn serve(plan: Plan) -> Result<(), Failure> {
 
 fn failure(error: GatewayError) -> Failure {
     match error {
-        GatewayError::Bind { .. } => Failure::Listen(error),
+        GatewayError::Bind { .. } | GatewayError::Record { .. } => Failure::Listen(error),
         GatewayError::Origin(origin) => Failure::Setting(format!("allow_origin: {origin}")),
         other => Failure::Other(other.into()),
     }
 }
 
-fn print_where_to_look(address: SocketAddr) -> io::Result<()> {
+fn print_where_to_look(address: SocketAddr, admin: Option<SocketAddr>) -> io::Result<()> {
     let here = reachable(address);
     let mut out = io::stdout().lock();
     writeln!(out, "tickerplant {} listening on http://{address}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "  dashboard  http://{here}/")?;
     writeln!(out, "  websocket  ws://{here}/ws")?;
     writeln!(out, "  metrics    http://{here}/metrics")?;
+    if let Some(admin) = admin {
+        writeln!(out, "  admin      http://{admin}/admin")?;
+    }
     out.flush()
 }
 

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use gateway::DeflateConfig;
+use gateway::{DeflateConfig, RecordConfig, SyncPolicy};
+use market::{Channel, Timestamp};
 use wire::Limits;
 
 /// What `serve` and `check-config` can be told.
@@ -72,8 +73,8 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "BYTES", default_value_t = gateway::Config::default().shard_queue_bytes_max, help_heading = "Server")]
     pub(crate) shard_queue_bytes_max: usize,
 
-    /// Where ticks come from: sim, or recording:PATH (Databento .dbn or .dbn.zst, Tardis .csv or .csv.gz). Several
-    /// recordings are merged by time. Repeatable
+    /// Where ticks come from: sim, or recording:PATH (a recording of this program or a folder of its parts; Databento .dbn or
+    /// .dbn.zst, Tardis .csv or .csv.gz, which are merged by time). Repeatable
     #[arg(long, value_name = "FEED", default_value = "sim", help_heading = "Feed")]
     pub(crate) feed: Vec<FeedSpec>,
     /// Start the feed when the first subscribe has been applied: that session gets everything from sequence number 1
@@ -107,6 +108,39 @@ pub(crate) struct Settings {
     /// What a bad record of a recording leads to: stop (exit code 5), or skip (it is counted)
     #[arg(long, value_name = "ACTION", default_value_t = feed::OnBadRecord::default(), help_heading = "Feed")]
     pub(crate) on_bad_record: feed::OnBadRecord,
+
+    /// Where in a recording to begin: a time such as 2024-07-01T13:30:00Z, or nanoseconds since 1970 [default: its begin]
+    #[arg(long, value_name = "TIME", value_parser = time, help_heading = "Feed")]
+    pub(crate) replay_from: Option<Timestamp>,
+    /// Where in a recording to end, likewise [default: its end]
+    #[arg(long, value_name = "TIME", value_parser = time, help_heading = "Feed")]
+    pub(crate) replay_to: Option<Timestamp>,
+
+    /// Record what is sequenced: a file that does not exist yet, or a folder in which each session gets its files
+    #[arg(long, visible_alias = "out", value_name = "PATH", help_heading = "Recording")]
+    pub(crate) record: Option<PathBuf>,
+    /// How long elements may wait before their block is written, in milliseconds: a crash loses at most these
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=3_600_000), help_heading = "Recording")]
+    pub(crate) record_block_ms: u64,
+    /// When what was written is forced to the disk: never, always, or at most every so many milliseconds
+    #[arg(long, value_name = "WHEN", default_value_t = SyncPolicy::default(), help_heading = "Recording")]
+    pub(crate) record_sync: SyncPolicy,
+    /// Begin a new file in the folder when one is that long, in bytes; 0 = never
+    #[arg(long, value_name = "BYTES", default_value_t = 0, help_heading = "Recording")]
+    pub(crate) record_rotate_bytes: u64,
+    /// Begin a new file in the folder when one is that old, in seconds; 0 = never
+    #[arg(long, value_name = "S", default_value_t = 0, help_heading = "Recording")]
+    pub(crate) record_rotate_s: u64,
+    /// What may wait for the recorder, in bytes, before elements are left out of the recording, which says so
+    #[arg(long, value_name = "BYTES", default_value_t = RecordConfig::default().queue_bytes_max, help_heading = "Recording")]
+    pub(crate) record_queue_bytes_max: usize,
+    /// Bars and cut books are recorded from when a client has wanted them; these from the begin. Repeatable
+    #[arg(long, value_name = "CHANNEL", help_heading = "Recording")]
+    pub(crate) record_channels: Vec<Channel>,
+
+    /// Where to take operators' commands, such as 127.0.0.1:8081: only loopback, there is no authentication [default: nowhere]
+    #[arg(long, value_name = "ADDRESS", value_parser = loopback, help_heading = "Server")]
+    pub(crate) admin_listen: Option<SocketAddr>,
 
     /// Connections in all; 0 = no limit
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Limits")]
@@ -154,6 +188,25 @@ pub(crate) struct Settings {
     /// How to write logs
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text", help_heading = "Logs")]
     pub(crate) log_format: LogFormat,
+}
+
+/// A time as RFC 3339 or as nanoseconds.
+fn time(text: &str) -> Result<Timestamp, String> {
+    let nanos = text.parse().map(Timestamp).ok();
+    nanos.map_or_else(
+        || Timestamp::parse_rfc3339(text).map_err(|error| format!("{error}, nor nanoseconds since 1970")),
+        Ok,
+    )
+}
+
+/// An address that only this machine reaches.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|error| format!("{error}; an address is such as 127.0.0.1:8081"))?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err("it must be a loopback address such as 127.0.0.1:8081".into())
+    }
 }
 
 /// One place where ticks come from.

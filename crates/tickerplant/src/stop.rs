@@ -42,13 +42,23 @@ fn forward(runtime: &Runtime, mut signals: Signals, sender: &UnboundedSender<Sto
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    /// Only so that it does not end the process: a recording that reaches a limit on the length of files is a failed write
+    _file_too_long: tokio::signal::unix::Signal,
 }
+
+/// SIGXFSZ of Linux and of the BSDs.
+#[cfg(unix)]
+const FILE_TOO_LONG: i32 = 25;
 
 #[cfg(unix)]
 impl Signals {
     fn register() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            _file_too_long: signal(SignalKind::from_raw(FILE_TOO_LONG))?,
+        })
     }
 
     async fn next(&mut self) {

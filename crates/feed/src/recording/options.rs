@@ -5,6 +5,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use market::Timestamp;
+
 /// How a recording is to be replayed. The default is: once, at recorded pace, with its own times, stopping at a bad record.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct ReplayOptions {
@@ -16,6 +18,10 @@ pub struct ReplayOptions {
     pub rebase: Rebase,
     /// What a bad record leads to
     pub on_bad_record: OnBadRecord,
+    /// Where to begin: what is before is read for the state that it leaves, and not replayed
+    pub from: Option<Timestamp>,
+    /// Where to end: what comes later is not replayed
+    pub to: Option<Timestamp>,
 }
 
 /// How fast time passes in a replay, compared with the receive times of the recording.
