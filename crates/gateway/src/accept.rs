@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use http::HeaderValue;
 use http::header::{HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 use hyper::body::Incoming;
@@ -28,7 +28,7 @@ use tower_http::trace::TraceLayer;
 use crate::metrics as names;
 use crate::state::Shared;
 use crate::upgrade::{OriginPolicy, Peer, UpgradeState};
-use crate::{assets, history, rest, stream, upgrade};
+use crate::{assets, history, http_policy, rest, stream, upgrade};
 
 /// The longest head of a request; a browser with many cookies stays below.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -44,25 +44,38 @@ pub(crate) fn router(shared: &Arc<Shared>, origins: OriginPolicy) -> Router {
     let upgrades = UpgradeState { shared: Arc::clone(shared), origins: Arc::new(origins) };
     let header =
         |name: HeaderName, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
-    Router::new()
-        .route("/ws", axum::routing::any(upgrade::upgrade).with_state(upgrades))
-        .route("/api/v1/instruments", get(rest::instruments))
-        .route("/api/v1/snapshot", get(rest::snapshot))
-        .route("/api/v1/bars", get(history::bars))
-        .route("/api/v1/book", get(history::book))
-        .route("/api/v1/trades", get(history::trades))
-        .route("/api/v1/stream", get(stream::stream))
+    let cors = http_policy::cors(&upgrades.origins);
+    let documented = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
+    documented
         .route("/api/{*rest}", axum::routing::any(rest::unknown_endpoint))
-        .route("/healthz", get(rest::healthz))
-        .route("/readyz", get(rest::readyz))
-        .route("/metrics", get(rest::metrics))
+        .method_not_allowed_fallback(rest::method_not_allowed)
+        .layer(cors)
         .fallback(get(assets::serve))
+        .layer(axum::middleware::from_fn(http_policy::not_modified))
+        .layer(http_policy::compression())
+        .route("/ws", axum::routing::any(upgrade::upgrade).with_state(upgrades))
         .with_state(Arc::clone(shared))
         .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
         .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header(REFERRER_POLICY, "no-referrer"))
         .layer(header(X_FRAME_OPTIONS, "DENY"))
         .layer(TraceLayer::new_for_http())
+}
+
+/// The routes that the OpenAPI document describes; a test holds the two together.
+pub(crate) fn routes() -> [(&'static str, MethodRouter<Arc<Shared>>); 10] {
+    [
+        ("/api/v1/instruments", get(rest::instruments)),
+        ("/api/v1/snapshot", get(rest::snapshot)),
+        ("/api/v1/bars", get(history::bars)),
+        ("/api/v1/book", get(history::book)),
+        ("/api/v1/trades", get(history::trades)),
+        ("/api/v1/stream", get(stream::stream)),
+        ("/openapi.json", get(http_policy::openapi)),
+        ("/healthz", get(rest::healthz)),
+        ("/readyz", get(rest::readyz)),
+        ("/metrics", get(rest::metrics)),
+    ]
 }
 
 /// Accepts connections for as long as it is polled. Cancel safe: a connection that was accepted has its own task.

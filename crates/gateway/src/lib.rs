@@ -23,6 +23,7 @@ mod error;
 mod gateway;
 mod headless;
 mod history;
+mod http_policy;
 pub mod metrics;
 mod recorder;
 mod rest;

@@ -3,13 +3,14 @@
 //! **Invariant:** what is said about the market here is written by the same encoder as the JSON messages of a session, so
 //! prices are exact decimal strings and the words are the same.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Query, State};
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use http::request::Parts;
+use http::{HeaderValue, StatusCode};
 use hub::{Sequencer, SnapshotElement};
 use market::{Channel, ChannelSet, Instrument, InstrumentId, UnknownChannel};
 use serde::Deserialize;
@@ -27,7 +28,8 @@ pub(crate) async fn instruments(State(shared): State<Arc<Shared>>) -> Response {
     let mut body = Vec::new();
     let message = ServerMessage::Instruments { id: None, instruments: &instruments };
     wire::encode_message(Dialect::NativeJson, &message, &mut body);
-    json(StatusCode::OK, body)
+    let tag = entity_tag(&body);
+    revalidated(&tag, body)
 }
 
 #[derive(Debug, Deserialize)]
@@ -66,13 +68,16 @@ pub(crate) async fn elements(
     let catalog = shared.catalog();
     let mut body = Vec::new();
     wire::begin_data(Dialect::NativeJson, FrameKind::Snapshot, shared.clock.now().wall, elements.len(), &mut body);
+    let head = body.len();
     for element in &elements {
         if let Some(instrument) = catalog.get(element.key.instrument()) {
             wire::encode_element(Dialect::NativeJson, instrument, element.seq, element.time, &element.event, &mut body);
         }
     }
+    // Of the elements alone: when they were read differs each time.
+    let tag = entity_tag(&body[head..]);
     wire::end_data(Dialect::NativeJson, &mut body);
-    json(StatusCode::OK, body)
+    revalidated(&tag, body)
 }
 
 /// `GET /healthz`: the process answers.
@@ -92,6 +97,11 @@ pub(crate) async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, &'
 pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let text = shared.metrics.render();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// A method that a path does not have; `Allow` says which it has.
+pub(crate) async fn method_not_allowed() -> Response {
+    error(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::UnknownOp, "only GET and HEAD are answered here", &[])
 }
 
 /// Anything else below `/api/`.
@@ -150,6 +160,24 @@ impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequestParts<S> for Par
             error(StatusCode::BAD_REQUEST, ErrorCode::BadCommand, &message, &[])
         })
     }
+}
+
+/// Tells contents apart. Weak, as an answer may also be sent compressed.
+fn entity_tag(content: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    format!("W/\"{:016x}\"", hasher.finish())
+}
+
+/// An answer in JSON that a client may keep, and ask whether it still holds.
+fn revalidated(tag: &str, body: Vec<u8>) -> Response {
+    let mut response = json(StatusCode::OK, body);
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if let Ok(tag) = HeaderValue::from_str(tag) {
+        headers.insert(ETAG, tag);
+    }
+    response
 }
 
 /// An answer in JSON that is true only now.

@@ -2,9 +2,12 @@
 
 mod stage;
 
+use std::io::Write as _;
+
+use gateway::Config;
 use market::{BookDepth, BookSide, BookUpdate, Event, InstrumentId, Level, Price, Size, Tick};
 use serde_json::json;
-use stage::{Server, config, quote, trade};
+use stage::{Response, Server, config, connect, quote, trade};
 
 #[test]
 fn instruments_are_listed() {
@@ -123,4 +126,82 @@ fn bars_books_and_trades_have_a_history_of_their_own() {
         assert_eq!((response.status, &response.json()["code"]), (status, &json!(code)), "{path}");
         assert!(response.body.contains(says), "{path}: {}", response.body);
     }
+}
+
+/// Asks with these headers besides.
+fn ask(server: &Server, method: &str, path: &str, headers: &str) -> Response {
+    let mut stream = connect(server.address);
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n").unwrap();
+    Response::read(&mut stream)
+}
+
+#[test]
+fn what_is_known_is_not_sent_again() {
+    let server = Server::start(config());
+    for path in ["/api/v1/instruments", "/api/v1/snapshot?symbols=*", "/openapi.json"] {
+        let first = server.get(path);
+        let tag = first.head.split("etag: ").nth(1).unwrap().lines().next().unwrap().replace("w/", "W/");
+        assert!(first.head.contains("cache-control: no-cache"), "{first:?}");
+        let again = ask(&server, "GET", path, &format!("If-None-Match: \"other\", {tag}\r\n"));
+        assert_eq!((again.status, again.body.as_str()), (304, ""), "{again:?}");
+        let other = ask(&server, "GET", path, "If-None-Match: \"other\"\r\n");
+        assert_eq!(other.status, 200);
+        let head = ask(&server, "HEAD", path, "");
+        assert_eq!((head.status, head.body.as_str()), (200, ""));
+    }
+}
+
+#[test]
+fn only_methods_that_are_there_are_allowed() {
+    let server = Server::start(config());
+    for path in ["/api/v1/instruments", "/api/v1/stream", "/healthz"] {
+        let response = ask(&server, "DELETE", path, "");
+        assert_eq!((response.status, &response.json()["type"]), (405, &json!("error")), "{response:?}");
+        assert!(response.head.contains("allow: get,head"), "{response:?}");
+    }
+}
+
+#[test]
+fn pages_of_allowed_origins_may_read() {
+    let listed = Config { origins: vec!["https://desk.example".to_owned()], ..config() };
+    let allow = |config: Config, origin: &str| {
+        let server = Server::start(config);
+        let headers = format!("Origin: {origin}\r\nAccess-Control-Request-Method: GET\r\n");
+        let preflight = ask(&server, "OPTIONS", "/api/v1/stream", &headers);
+        let answer = ask(&server, "GET", "/api/v1/instruments", &format!("Origin: {origin}\r\n"));
+        let allowed = |response: &Response| {
+            assert_eq!(response.status, 200);
+            let value = response.head.split("access-control-allow-origin: ").nth(1)?;
+            Some(value.lines().next()?.to_owned())
+        };
+        assert_eq!(allowed(&preflight), allowed(&answer));
+        if allowed(&answer) != Some("*".to_owned()) {
+            // Or a cache would give one origin what was allowed to another.
+            assert!(
+                answer.head.lines().any(|line| line.starts_with("vary: ") && line.contains("origin")),
+                "{answer:?}"
+            );
+        }
+        if allowed(&preflight).is_some() {
+            assert!(preflight.head.contains("last-event-id"), "{preflight:?}");
+        }
+        allowed(&answer)
+    };
+    assert_eq!(allow(config(), "https://any.example"), Some("*".to_owned()));
+    assert_eq!(allow(listed.clone(), "https://desk.example"), Some("https://desk.example".to_owned()));
+    assert_eq!(allow(listed, "https://other.example"), None);
+}
+
+#[test]
+fn large_answers_are_compressed_and_streams_are_not() {
+    let server = Server::start(config());
+    let mut stream = connect(server.address);
+    write!(stream, "GET /openapi.json HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut stream, &mut bytes).unwrap();
+    let head = String::from_utf8_lossy(&bytes).split("\r\n\r\n").next().unwrap().to_ascii_lowercase();
+    assert!(head.contains("content-encoding: gzip") && head.contains("accept-encoding"), "{head}");
+    let head = ask(&server, "HEAD", "/api/v1/stream?symbols=*", "Accept-Encoding: gzip\r\n").head;
+    assert!(head.contains("text/event-stream") && !head.contains("content-encoding"), "{head}");
 }
