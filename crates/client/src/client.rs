@@ -141,6 +141,11 @@ impl Client {
         self.counters().clock
     }
 
+    /// Whether no event is there already: [`Client::next`] would wait. What was gathered is written out then.
+    pub fn is_idle(&self) -> bool {
+        self.problem.is_none() && self.kept.is_empty() && self.current.len() == 0 && self.batches.is_empty()
+    }
+
     /// Makes requests from elsewhere.
     pub fn handle(&self) -> Handle {
         self.handle.clone()

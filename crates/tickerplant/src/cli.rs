@@ -14,6 +14,7 @@ use crate::export::Export;
 use crate::inspect::Inspect;
 use crate::layers::{self, Given, LayerError};
 use crate::settings::Settings;
+use crate::views::{BookArgs, InstrumentsArgs, TailArgs, View};
 
 /// A ticker plant: market data in at one end, price frames over WebSocket out at the other
 #[derive(Debug, Parser)]
@@ -44,6 +45,15 @@ enum Subcommands {
     /// Print the configuration that serve would use, and where each value comes from
     #[command(after_help = format!("{EVERYWHERE}\n\n{EXIT_CODES}"))]
     CheckConfig(Settings),
+    /// Watch the order book of an instrument of a running server
+    #[command(after_help = EXIT_CODES)]
+    Book(BookArgs),
+    /// Print what a running server sends, one line for each event
+    #[command(after_help = EXIT_CODES)]
+    Tail(TailArgs),
+    /// List the instruments of a running server
+    #[command(after_help = EXIT_CODES)]
+    Instruments(InstrumentsArgs),
 }
 
 /// What is to be done.
@@ -64,6 +74,7 @@ pub(crate) enum Invocation {
     Configured(Box<Loaded>),
     Inspect(Inspect),
     Export(Export),
+    View(View),
 }
 
 /// The effective configuration, before it is looked at as a whole.
@@ -85,10 +96,13 @@ pub(crate) fn load(
     let args: Vec<OsString> = args.collect();
     let variables: Vec<_> = variables.collect();
     let matches = Cli::command().try_get_matches_from(&args)?;
-    if let Some(("inspect" | "export", _)) = matches.subcommand() {
+    if let Some(("inspect" | "export" | "book" | "tail" | "instruments", _)) = matches.subcommand() {
         return Ok(match Cli::from_arg_matches(&matches)?.subcommand {
             Subcommands::Inspect(inspect) => Invocation::Inspect(inspect),
             Subcommands::Export(export) => Invocation::Export(export),
+            Subcommands::Book(args) => Invocation::View(View::Book(args)),
+            Subcommands::Tail(args) => Invocation::View(View::Tail(args)),
+            Subcommands::Instruments(args) => Invocation::View(View::Instruments(args)),
             Subcommands::Serve(_) | Subcommands::Record(_) | Subcommands::CheckConfig(_) => {
                 unreachable!("by their names")
             }
@@ -118,6 +132,9 @@ pub(crate) fn load(
         Subcommands::Record(settings) => (Command::Record, settings),
         Subcommands::Inspect(inspect) => return Ok(Invocation::Inspect(inspect)),
         Subcommands::Export(export) => return Ok(Invocation::Export(export)),
+        Subcommands::Book(args) => return Ok(Invocation::View(View::Book(args))),
+        Subcommands::Tail(args) => return Ok(Invocation::View(View::Tail(args))),
+        Subcommands::Instruments(args) => return Ok(Invocation::View(View::Instruments(args))),
         Subcommands::CheckConfig(settings) => (Command::CheckConfig, settings),
     };
     let origins = given

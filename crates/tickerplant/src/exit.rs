@@ -18,7 +18,9 @@ Exit codes:
   2  the command line, the environment or the configuration file is wrong
   3  the feed cannot be opened: a recording is missing, corrupt or of an unknown kind
   4  the address cannot be listened on, for example because the port is in use, or the file to record to cannot be created
-  5  the feed failed while it was running; clients were told and disconnected";
+  5  the feed failed while it was running; clients were told and disconnected
+  6  a view cannot connect to the server, or the server refused what it wants
+  7  a view is of a symbol that the server does not have";
 
 /// Why the command ends without having done its work.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +43,15 @@ pub(crate) enum Failure {
     /// The feed failed while it was running.
     #[error("the feed failed: {0}")]
     FeedFailed(#[source] FeedError),
+    /// There is no server.
+    #[error("{0}")]
+    Connect(#[from] tickerplant_client::ConnectError),
+    /// The server does not want to.
+    #[error("the server: {0}")]
+    Refused(String),
+    /// The server has no such instrument.
+    #[error("{0}")]
+    UnknownSymbol(String),
     /// Anything else.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -52,10 +63,14 @@ impl Failure {
         match self {
             // 0 when it was `--help` or `--version`.
             Self::Usage(error) => u8::try_from(error.exit_code()).unwrap_or(2),
-            Self::Configuration(_) | Self::Setting(_) => 2,
+            Self::Configuration(_) | Self::Setting(_) | Self::Connect(tickerplant_client::ConnectError::Url { .. }) => {
+                2
+            }
             Self::FeedOpen(_) => 3,
             Self::Listen(_) => 4,
             Self::FeedFailed(_) => 5,
+            Self::Connect(_) | Self::Refused(_) => 6,
+            Self::UnknownSymbol(_) => 7,
             Self::Other(_) => 1,
         }
     }
@@ -88,6 +103,8 @@ mod tests {
             (Failure::FeedOpen(unreadable()), 3),
             (Failure::Listen(bind), 4),
             (Failure::FeedFailed(unreadable()), 5),
+            (Failure::Refused(String::new()), 6),
+            (Failure::UnknownSymbol(String::new()), 7),
         ] {
             assert_eq!(failure.code(), code);
             assert!(EXIT_CODES.contains(&format!("\n  {code}  ")));

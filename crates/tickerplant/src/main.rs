@@ -1,7 +1,8 @@
-//! The command `tickerplant`: reads its configuration, opens the feed, and runs the gateway until it is stopped.
+//! The command `tickerplant`: reads its configuration, opens the feed, and runs the gateway until it is stopped; or shows
+//! a running server in a terminal.
 //!
 //! **Invariant:** everything that can go wrong ends in one line on standard error and a documented exit code; standard
-//! output has the start-up lines and nothing else.
+//! output has the start-up lines, or what a view was asked for, and nothing else.
 //!
 //! What is *not* here: anything about ticks, sessions or sockets.
 
@@ -15,6 +16,7 @@ mod report;
 mod serve;
 mod settings;
 mod stop;
+mod views;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -40,6 +42,7 @@ fn run() -> Result<(), Failure> {
         Invocation::Configured(loaded) => loaded,
         Invocation::Inspect(asked) => return inspect::inspect(&asked),
         Invocation::Export(asked) => return export::export(&asked),
+        Invocation::View(view) => return views::run(view),
     };
     let plan = plan::Plan::new(&loaded.settings)?;
     match loaded.command {
