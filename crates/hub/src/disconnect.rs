@@ -27,14 +27,24 @@ pub enum Disconnect {
     Flood,
     /// The client did not read what it had subscribed to.
     SlowConsumer,
-    /// Authentication failed or did not come in time.
+    /// The client went on trying tokens that are not good.
     AuthFailed,
+    /// The client did not authenticate in time.
+    AuthTimeout,
+    /// The token with which it authenticated has expired.
+    TokenExpired,
+    /// The key with which it authenticated was revoked.
+    TokenRevoked,
     /// The server is being drained.
     Draining,
     /// The server stops at once.
     ShuttingDown,
     /// Another connection took the session's place.
     Replaced,
+    /// The key that it presented has all the connections it may have.
+    TooManyConnections,
+    /// An operator has closed it.
+    ClosedByOperator,
     /// The server has no room.
     OverCapacity,
     /// A fault of the server.
@@ -48,13 +58,13 @@ impl Disconnect {
             Self::PeerClosed | Self::Lost => return None,
             Self::Protocol { code, .. } => *code,
             Self::MessageTooBig => 1009,
-            Self::PingTimeout => 1008,
+            Self::PingTimeout | Self::ClosedByOperator => 1008,
             Self::Flood => 4429,
             Self::SlowConsumer => 4408,
-            Self::AuthFailed => 4401,
+            Self::AuthFailed | Self::AuthTimeout | Self::TokenExpired | Self::TokenRevoked => 4401,
             Self::Draining => 1012,
             Self::ShuttingDown => 1001,
-            Self::Replaced => 4409,
+            Self::Replaced | Self::TooManyConnections => 4409,
             Self::OverCapacity => 1013,
             Self::Internal => 1011,
         })
@@ -67,12 +77,17 @@ impl Disconnect {
             Self::PingTimeout => "pings were not answered",
             Self::Protocol { reason, .. } => return Cow::Owned(reason.clone()),
             Self::MessageTooBig => "the message is longer than message_bytes_max",
-            Self::Flood => "too many commands after rate_limited",
+            Self::Flood => "went on after rate_limited",
             Self::SlowConsumer => "the client reads too slowly",
             Self::AuthFailed => "authentication failed",
+            Self::AuthTimeout => "no authentication in time (auth_timeout_ms)",
+            Self::TokenExpired => "the token has expired",
+            Self::TokenRevoked => "the key was revoked",
             Self::Draining => "the server is draining, reconnect",
             Self::ShuttingDown => "the server is shutting down",
             Self::Replaced => "replaced by another connection",
+            Self::TooManyConnections => "too many connections of this key",
+            Self::ClosedByOperator => "closed by an operator",
             Self::OverCapacity => "over capacity, try later",
             Self::Internal => "internal error",
         })
@@ -81,7 +96,14 @@ impl Disconnect {
     /// Whether a client does right to reconnect by itself.
     pub fn may_reconnect(&self) -> bool {
         match self {
-            Self::Protocol { .. } | Self::MessageTooBig | Self::AuthFailed | Self::Replaced => false,
+            Self::Protocol { .. }
+            | Self::MessageTooBig
+            | Self::AuthFailed
+            | Self::AuthTimeout
+            | Self::TokenExpired
+            | Self::TokenRevoked
+            | Self::Replaced
+            | Self::ClosedByOperator => false,
             Self::PeerClosed
             | Self::Lost
             | Self::PingTimeout
@@ -89,6 +111,7 @@ impl Disconnect {
             | Self::SlowConsumer
             | Self::Draining
             | Self::ShuttingDown
+            | Self::TooManyConnections
             | Self::OverCapacity
             | Self::Internal => true,
         }
@@ -105,9 +128,14 @@ impl Disconnect {
             Self::Flood => "rate_limit",
             Self::SlowConsumer => "slow_consumer",
             Self::AuthFailed => "auth_failed",
+            Self::AuthTimeout => "auth_timeout",
+            Self::TokenExpired => "token_expired",
+            Self::TokenRevoked => "token_revoked",
             Self::Draining => "draining",
             Self::ShuttingDown => "shutting_down",
             Self::Replaced => "replaced",
+            Self::TooManyConnections => "too_many_connections",
+            Self::ClosedByOperator => "closed_by_operator",
             Self::OverCapacity => "over_capacity",
             Self::Internal => "internal",
         }

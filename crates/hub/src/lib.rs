@@ -13,6 +13,7 @@ mod catalog;
 mod compression;
 mod derived;
 mod disconnect;
+mod grant;
 mod io;
 mod key;
 mod order;
@@ -26,7 +27,11 @@ pub use batch::{Batch, Elements, Item, Run};
 pub use catalog::Catalog;
 pub use compression::{Compression, DeflateConfig};
 pub use disconnect::Disconnect;
-pub use io::{Io, Now, SessionKey, Written};
+pub use grant::{
+    Access, AuthRefusal, Entitlements, Expiry, Grant, InvalidSymbols, ModesAllowed, Reconsidered, SYMBOL_PATTERNS_MAX,
+    SYMBOLS_NAMED_MAX, SymbolSet,
+};
+pub use io::{AuthAttempt, Io, Now, OverKeyLimit, SessionKey, Written};
 pub use key::StreamKey;
 pub use order::{InvalidPosition, Position};
 pub use sequencer::{Sequencer, SequencerConfig, SequencerStats, SnapshotElement};

@@ -313,7 +313,8 @@ impl Sequencer {
     /// Calls `on` for each stream that a request is about.
     fn for_each(&self, request: &Request, mut on: impl FnMut(StreamKey)) {
         if !request.stars.is_empty() {
-            for instrument in self.journal.catalog.iter() {
+            let allows = |symbol: &str| request.star_symbols.allows(symbol);
+            for instrument in self.journal.catalog.iter().filter(|i| allows(i.symbol.as_str())) {
                 request.stars.iter().for_each(|channel| on(StreamKey::new(instrument.id, channel)));
             }
         }
@@ -548,7 +549,8 @@ mod tests {
 
     fn ask(keys: Vec<StreamKey>, since: Option<ResumeFrom>) -> Request {
         let dialect = Dialect::NativeMessagePack;
-        Request { dialect, keys, stars: ChannelSet::EMPTY, snapshot: true, since, subscribes: true }
+        let star_symbols = crate::SymbolSet::ALL;
+        Request { dialect, keys, stars: ChannelSet::EMPTY, star_symbols, snapshot: true, since, subscribes: true }
     }
 
     fn reply(upstream: Upstream) -> Reply {

@@ -43,6 +43,12 @@ pub struct Stats {
     pub command_errors: u64,
     /// Commands refused by the rate limit
     pub commands_rate_limited: u64,
+    /// Commands refused because the client is not entitled to what it asked for
+    pub not_entitled: u64,
+    /// Attempts to authenticate that were good
+    pub auth_successes: u64,
+    /// Attempts to authenticate that were refused
+    pub auth_failures: u64,
     /// Times that the upstream queue of the shard overflowed
     pub lags: u64,
     /// Gauge: sessions open now

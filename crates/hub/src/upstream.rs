@@ -9,7 +9,7 @@ use market::{ChannelSet, Timestamp};
 use rustc_hash::FxHashMap;
 use wire::{Dialect, Gap, Recovered};
 
-use crate::{Batch, Catalog, Elements, StreamKey};
+use crate::{Batch, Catalog, Elements, StreamKey, SymbolSet};
 
 /// A shard asks for the state of some streams and wants to see their ticks from then on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Request {
     pub keys: Vec<StreamKey>,
     /// These channels of every instrument too
     pub stars: ChannelSet,
+    /// Which instruments those are
+    pub star_symbols: SymbolSet,
     /// Whether the state itself is wanted; the positions always are
     pub snapshot: bool,
     /// Where to resume

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use hub::{
+use hub::{Access, 
     Disconnect, Io, Now, Request, Sequencer, SequencerConfig, SessionKey, Shard, ShardConfig, StreamRequest, Targets,
     Upstream, Written,
 };
@@ -317,7 +317,7 @@ fn run(seed: u64, steps: usize) -> Counts {
                     let key = shard.next_key();
                     reader.connected = Some(key);
                     io.by_key.insert(key, index);
-                    assert_eq!(shard.open_stream(now, request, &mut io), key);
+                    assert_eq!(shard.open_stream(now, request, Access::Open, &mut io), key);
                 }
                 Some(key) if running && rng.random_ratio(1, 40) => shard.lost(now, key, &mut io),
                 _ => {}
@@ -440,7 +440,7 @@ fn a_stream_is_kept_alive_by_comments_and_ends_with_why() {
         mode: Mode::Every,
         after: None,
     };
-    shard.open_stream(at(0), request, &mut io);
+    shard.open_stream(at(0), request, Access::Open, &mut io);
     assert_eq!(io.requests.len(), 1);
     assert!(io.text.starts_with("retry: ") && io.text.contains(r#"{"type":"welcome""#), "{}", io.text);
     io.text.clear();

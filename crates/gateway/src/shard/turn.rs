@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use hub::{Compression, DeflateConfig, Disconnect, Now, SessionKey, Shard, ShardConfig};
+use hub::{Access, Compression, DeflateConfig, Disconnect, Now, SessionKey, Shard, ShardConfig};
 use metrics::Histogram;
 use websocket::{Incoming, Inflater, Reader, ReaderConfig, Violation};
 use wire::Encoding;
@@ -250,7 +250,7 @@ impl Turns {
         }
         self.readers[index] = Some(Reader::new(self.reader_config, deflate));
         let compression = deflate.map_or(Compression::Off, Compression::from);
-        let opened = self.hub.open(now, dialect, compression, &mut self.sockets);
+        let opened = self.hub.open(now, dialect, compression, Access::Open, &mut self.sockets);
         debug_assert_eq!(opened, key, "the hub keeps to the key that it announced");
         self.close_the_door(now, key);
         if !early.is_empty() {

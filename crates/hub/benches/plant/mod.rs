@@ -5,8 +5,8 @@
 use std::time::{Duration, Instant};
 
 use hub::{
-    Compression, Disconnect, Io, Now, Request, Sequencer, SequencerConfig, SessionKey, Shard, ShardConfig, Upstream,
-    Written,
+    Access, Compression, Disconnect, Io, Now, Request, Sequencer, SequencerConfig, SessionKey, Shard, ShardConfig,
+    Upstream, Written,
 };
 use market::{
     AssetClass, Event, Instrument, InstrumentId, Level, Price, Quote, Side, Size, Symbol, Tick, Timestamp, Trade,
@@ -75,7 +75,7 @@ impl Plant {
 
     pub(crate) fn open(&mut self) -> SessionKey {
         let now = self.now();
-        let key = self.shard.open(now, Dialect::NativeMessagePack, Compression::Off, &mut self.sink);
+        let key = self.shard.open(now, Dialect::NativeMessagePack, Compression::Off, Access::Open, &mut self.sink);
         self.sessions.push(key);
         key
     }

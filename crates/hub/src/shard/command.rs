@@ -4,16 +4,18 @@
 //! on unless it floods. Commands that touch subscriptions take effect in the order in which they came, each at one point
 //! of the stream: they travel to the sequencer and back, see [`crate::Reply`].
 
+use std::sync::Arc;
+
 use market::{ChannelSet, InstrumentId};
 use wire::{
-    Command, CommandError, CommandId, Encoding, ErrorCode, Mode, NoticeCode, ServerMessage, Since, SlowPolicy,
+    Command, CommandError, CommandId, Encoding, ErrorCode, Limits, Mode, NoticeCode, ServerMessage, Since, SlowPolicy,
     Subscribe, Symbols,
 };
 
 use super::Shard;
 use super::outbox::Class;
 use super::session::{State, Verdict};
-use crate::{Disconnect, Io, Now, Request, ResumeFrom, Seen, SessionKey, StreamKey};
+use crate::{Disconnect, Entitlements, Io, Now, Request, ResumeFrom, Seen, SessionKey, StreamKey, SymbolSet};
 
 /// What a reply of the sequencer is for.
 #[derive(Debug)]
@@ -34,6 +36,10 @@ pub(super) struct Subscription {
     pub(super) mode: Mode,
     pub(super) slow: SlowPolicy,
     pub(super) unknown: Vec<String>,
+    /// Symbols that the client is not entitled to.
+    pub(super) denied: Vec<String>,
+    /// What was looked at to find those.
+    pub(super) covered: Option<Arc<Entitlements>>,
 }
 
 /// Which of the two.
@@ -41,6 +47,8 @@ pub(super) struct Subscription {
 pub(super) enum Verb {
     Subscribe,
     Update,
+    /// Not a client's: what its stars stand for has changed.
+    Rescope,
 }
 
 /// Symbols, looked up.
@@ -81,7 +89,7 @@ const SYMBOLS_NAMED_MAX: usize = 1000;
 impl Shard {
     /// Takes in a message of the client.
     pub fn message(&mut self, now: Now, key: SessionKey, encoding: Encoding, payload: &[u8], io: &mut impl Io) {
-        let limits = self.config.limits;
+        let limits = self.limits_of(key);
         let Some(session) = self.sessions.by_key(key) else { return };
         if session.state != State::Open {
             return;
@@ -98,9 +106,16 @@ impl Shard {
         self.settle(now, io);
     }
 
+    /// The limits of a session: its key may have others than the server's.
+    fn limits_of(&mut self, key: SessionKey) -> Limits {
+        let limits = self.config.limits;
+        let covered = self.sessions.by_key(key).and_then(|session| session.auth.entitlements());
+        covered.map_or(limits, |covered| covered.limits(&limits))
+    }
+
     fn rate_limited(&mut self, now: Now, key: SessionKey, verdict: Verdict, io: &mut impl Io) {
         self.stats.commands_rate_limited += 1;
-        let limits = self.config.limits;
+        let limits = self.limits_of(key);
         let text = format!(
             "more than {} commands/s (commands_per_s) after a burst of {} (commands_burst); the command was not applied",
             limits.commands_per_s, limits.commands_burst
@@ -124,23 +139,29 @@ impl Shard {
     }
 
     fn command(&mut self, now: Now, key: SessionKey, id: Option<CommandId>, command: Command, io: &mut impl Io) {
+        let awaited = self.sessions.by_key(key).is_some_and(|session| session.auth.is_awaited());
+        if awaited && !matches!(command, Command::Auth { .. } | Command::Ping) {
+            let text =
+                "authenticate first: {\"op\":\"auth\",\"token\":...}, or the header Authorization while connecting";
+            return self.refuse(now, key, id, ErrorCode::AuthRequired, text.to_owned(), Vec::new(), io);
+        }
         match command {
-            Command::Auth { token: _ } => {
-                self.say(now, key, &ServerMessage::Authenticated { expires: None }, Class::Urgent, io);
-            }
+            Command::Auth { token } => self.auth(now, key, id, token, io),
             Command::Ping => {
                 self.say(now, key, &ServerMessage::Pong { id: id.as_ref(), time: now.wall }, Class::Urgent, io);
             }
             Command::Instruments { prefix } => {
-                let catalog = std::sync::Arc::clone(&self.catalog);
+                let catalog = Arc::clone(&self.catalog);
                 let prefix = prefix.unwrap_or_default();
-                let matching: Vec<_> = catalog.iter().filter(|i| i.symbol.as_str().starts_with(&prefix)).collect();
+                let symbols = self.symbols_of(key);
+                let wanted = |symbol: &str| symbol.starts_with(&prefix) && symbols.allows(symbol);
+                let matching: Vec<_> = catalog.iter().filter(|i| wanted(i.symbol.as_str())).collect();
                 let message = ServerMessage::Instruments { id: id.as_ref(), instruments: &matching };
                 self.say(now, key, &message, Class::Kept, io);
             }
             Command::Subscriptions => self.ask(key, Operation::List { id }, None, io),
             Command::Unsubscribe { channels, symbols } => {
-                let (targets, unknown) = self.look_up(symbols.unwrap_or(Symbols::All));
+                let (targets, unknown, _) = self.look_up(symbols.unwrap_or(Symbols::All), None);
                 if !unknown.is_empty() {
                     self.refuse_unknown(now, key, id.clone(), unknown, io);
                 }
@@ -169,12 +190,17 @@ impl Shard {
             let text = format!("{channel} is not served here; served are {}", served.join(", "));
             return self.refuse(now, key, id, ErrorCode::UnknownChannel, text, Vec::new(), io);
         }
-        let (targets, unknown) = self.look_up(symbols);
+        let covered = self.sessions.by_key(key).and_then(|session| session.auth.entitlements().cloned());
+        if let Some(refusal) = covered.as_ref().and_then(|covered| covered.refusal(channels, mode)) {
+            let text = format!("not entitled: {refusal}; nothing was applied");
+            return self.refuse_not_entitled(now, key, id, text, Vec::new(), io);
+        }
+        let (targets, unknown, denied) = self.look_up(symbols, covered.as_ref().map(|covered| &covered.symbols));
         if matches!(&targets, Targets::Named(ids) if ids.is_empty()) {
-            return self.refuse_unknown(now, key, id, unknown, io);
+            return self.refuse_symbols(now, key, id.as_ref(), unknown, denied, io);
         }
         let since = since.map(|since| self.resume_from(&since));
-        let subscription = Subscription { id, verb, channels, targets, mode, slow, unknown };
+        let subscription = Subscription { id, verb, channels, targets, mode, slow, unknown, denied, covered };
         self.ask_to_subscribe(now, key, subscription, snapshot, since, io);
     }
 
@@ -205,7 +231,7 @@ impl Shard {
         self.ask_for(key, operation, Vec::new(), ChannelSet::EMPTY, request, io);
     }
 
-    fn ask_for(
+    pub(super) fn ask_for(
         &mut self,
         key: SessionKey,
         operation: Operation,
@@ -216,29 +242,38 @@ impl Shard {
     ) {
         let Some(session) = self.sessions.by_key(key) else { return };
         let dialect = session.dialect;
+        let star_symbols = session.auth.entitlements().map_or(SymbolSet::ALL, |covered| covered.symbols.clone());
         let (snapshot, since, verb) = wanted.unwrap_or((false, None, Verb::Update));
         self.in_flight.push_back((key, operation));
-        io.request(Request { dialect, keys, stars, snapshot, since, subscribes: verb == Verb::Subscribe });
+        let subscribes = verb == Verb::Subscribe;
+        io.request(Request { dialect, keys, stars, star_symbols, snapshot, since, subscribes });
     }
 
-    /// Splits symbols into those that exist and those that do not.
-    fn look_up(&self, symbols: Symbols) -> (Targets, Vec<String>) {
-        match symbols {
-            Symbols::All => (Targets::All, Vec::new()),
-            Symbols::Named(names) => {
-                let mut ids = Vec::with_capacity(names.len());
-                let mut unknown = Vec::new();
-                for name in names {
-                    match self.catalog.by_symbol(&name) {
-                        Some(instrument) => ids.push(instrument.id),
-                        None => unknown.push(name),
-                    }
-                }
-                ids.sort_unstable();
-                ids.dedup();
-                (Targets::Named(ids), unknown)
+    /// The symbols that a session may know of.
+    pub(super) fn symbols_of(&mut self, key: SessionKey) -> SymbolSet {
+        let covered = self.sessions.by_key(key).and_then(|session| session.auth.entitlements());
+        covered.map_or(SymbolSet::ALL, |covered| covered.symbols.clone())
+    }
+
+    /// Splits symbols into those that exist, those that do not, and those that the client is not entitled to, of which it
+    /// does not learn whether they exist.
+    fn look_up(&self, symbols: Symbols, covered: Option<&SymbolSet>) -> (Targets, Vec<String>, Vec<String>) {
+        let (mut unknown, mut denied) = (Vec::new(), Vec::new());
+        let Symbols::Named(names) = symbols else { return (Targets::All, unknown, denied) };
+        let mut ids = Vec::with_capacity(names.len());
+        for name in names {
+            if covered.is_some_and(|covered| !covered.allows(&name)) {
+                denied.push(name);
+                continue;
+            }
+            match self.catalog.by_symbol(&name) {
+                Some(instrument) => ids.push(instrument.id),
+                None => unknown.push(name),
             }
         }
+        ids.sort_unstable();
+        ids.dedup();
+        (Targets::Named(ids), unknown, denied)
     }
 
     fn resume_from(&self, since: &Since) -> ResumeFrom {
@@ -248,6 +283,39 @@ impl Shard {
         };
         let seqs = since.seqs.iter().filter_map(known).collect();
         ResumeFrom { epoch: since.epoch.clone(), seen: Seen::Seqs(seqs) }
+    }
+
+    /// Says which symbols of a command were left out, and why.
+    pub(super) fn refuse_symbols(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        id: Option<&CommandId>,
+        unknown: Vec<String>,
+        denied: Vec<String>,
+        io: &mut impl Io,
+    ) {
+        if !denied.is_empty() {
+            let text = format!("{} of the symbols: not entitled; entitled are {}", denied.len(), self.symbols_of(key));
+            self.refuse_not_entitled(now, key, id.cloned(), text, denied, io);
+        }
+        if !unknown.is_empty() {
+            self.refuse_unknown(now, key, id.cloned(), unknown, io);
+        }
+    }
+
+    pub(super) fn refuse_not_entitled(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        id: Option<CommandId>,
+        text: String,
+        mut symbols: Vec<String>,
+        io: &mut impl Io,
+    ) {
+        symbols.truncate(SYMBOLS_NAMED_MAX);
+        self.stats.not_entitled += 1;
+        self.refuse(now, key, id, ErrorCode::NotEntitled, text, symbols, io);
     }
 
     pub(super) fn refuse_unknown(

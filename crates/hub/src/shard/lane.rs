@@ -11,8 +11,9 @@ use wire::{Dialect, Mode};
 use super::changed::Changed;
 use super::deflate::{CompressorId, Compressors};
 use super::frames::{Form, Framing};
+use super::scope::Scopes;
 use super::selection::{Change, Pair, Selection, UNREGISTERED};
-use crate::{Compression, DeflateConfig, Run, StreamKey};
+use crate::{Catalog, Compression, DeflateConfig, Run, StreamKey};
 
 /// Names a lane of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -137,6 +138,18 @@ impl Lanes {
     /// The lanes that want whole channels.
     pub(crate) fn star_lanes(&self) -> &[LaneId] {
         &self.starred
+    }
+
+    /// Puts scopes that have grown in the place of what they were.
+    pub(crate) fn renew_scopes(&mut self, scopes: &mut Scopes, catalog: &Catalog) {
+        for id in &self.starred {
+            if let Some(lane) = self.slots[id.0 as usize].as_deref_mut()
+                && let Some(scope) = lane.selection.scope()
+            {
+                let renewed = scopes.of(&scope.symbols, catalog);
+                lane.selection.renew_scope(renewed);
+            }
+        }
     }
 
     /// Forgets what lanes in mode `latest` have gathered.

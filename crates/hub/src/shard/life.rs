@@ -9,12 +9,13 @@ use std::time::Duration;
 use websocket::frame;
 use wire::{Dialect, NoticeCode, ServerMessage, SlowPolicy};
 
+use super::auth::Auth;
 use super::deflate::Epoch;
 use super::frames::{self, EventFields, Form, Framing};
 use super::outbox::{Class, Withdraw};
 use super::session::{Bucket, Outgoing, Session, State};
 use super::{Shard, ShardConfig, stream};
-use crate::{Compression, Disconnect, Io, Now, SessionKey};
+use crate::{Access, Compression, Disconnect, Io, Now, SessionKey};
 
 /// A round over all sessions, a part of them at a time, that looks at what is due for each. One comparison of a few
 /// instants per session and round is cheaper than a timer for each, and lateness by up to one round harms none of them.
@@ -32,7 +33,8 @@ const PARTS: u32 = 16;
 
 impl Sweep {
     pub(super) fn new(config: &ShardConfig) -> Self {
-        let shortest = [config.heartbeat_ms, u64::from(config.limits.ping_interval_ms)]
+        let (ping, auth) = (config.limits.ping_interval_ms, config.limits.auth_timeout_ms);
+        let shortest = [config.heartbeat_ms, ping.into(), auth.into()]
             .into_iter()
             .filter(|ms| *ms > 0)
             .map(Duration::from_millis)
@@ -57,12 +59,27 @@ impl Shard {
     }
 
     /// Opens a session and welcomes it.
-    pub fn open(&mut self, now: Now, dialect: Dialect, compression: Compression, io: &mut impl Io) -> SessionKey {
-        self.open_as(now, Form { dialect, framing: Framing::WebSocket }, compression, io)
+    pub fn open(
+        &mut self,
+        now: Now,
+        dialect: Dialect,
+        compression: Compression,
+        access: Access,
+        io: &mut impl Io,
+    ) -> SessionKey {
+        self.open_as(now, Form { dialect, framing: Framing::WebSocket }, compression, access, io)
     }
 
-    pub(super) fn open_as(&mut self, now: Now, form: Form, compression: Compression, io: &mut impl Io) -> SessionKey {
-        let limits = self.config.limits;
+    pub(super) fn open_as(
+        &mut self,
+        now: Now,
+        form: Form,
+        compression: Compression,
+        access: Access,
+        io: &mut impl Io,
+    ) -> SessionKey {
+        let auth = Auth::new(access, self.auth_deadline(now));
+        let limits = auth.entitlements().map_or(self.config.limits, |covered| covered.limits(&self.config.limits));
         let key = self.sessions.insert(Session {
             dialect: form.dialect,
             framing: form.framing,
@@ -77,6 +94,8 @@ impl Shard {
             delivered: 0,
             dropped: 0,
             bucket: Bucket::new(limits.commands_burst, now.monotonic),
+            auth,
+            throttled: false,
             heartbeat_due: now.monotonic + Duration::from_millis(self.config.heartbeat_ms),
             ping_due: now.monotonic + Duration::from_millis(u64::from(limits.ping_interval_ms)),
             pings_unanswered: 0,
@@ -107,6 +126,14 @@ impl Shard {
         }
         self.settle(now, io);
         key
+    }
+
+    /// Until when a client that connects now has to authenticate.
+    fn auth_deadline(&self, now: Now) -> Duration {
+        match self.config.limits.auth_timeout_ms {
+            0 => Duration::MAX,
+            ms => now.monotonic + Duration::from_millis(ms.into()),
+        }
     }
 
     /// Answers a ping of the client.
@@ -261,6 +288,7 @@ impl Shard {
         let key = self.sessions.key_at(index);
         let (heartbeat_ms, limits) = (self.config.heartbeat_ms, self.config.limits);
         let stall_timeout = self.config.write_stall_timeout;
+        self.look_after_auth(now, key, io);
         let Some(session) = self.sessions.at(index) else { return };
         match &session.state {
             State::Closing { reason, deadline } | State::Finishing { reason, deadline } => {

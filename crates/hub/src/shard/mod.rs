@@ -5,6 +5,7 @@
 //!
 //! What is *not* here: threads, sockets and clocks; see [`crate::Io`] and [`crate::Now`].
 
+mod auth;
 mod changed;
 mod command;
 mod deflate;
@@ -13,6 +14,7 @@ mod frames;
 mod lane;
 mod life;
 mod outbox;
+mod scope;
 mod selection;
 mod session;
 mod stall;
@@ -36,6 +38,7 @@ use frames::{EventFields, FrameBuffer};
 use lane::{LaneId, Lanes};
 use life::{Draining, Sweep};
 use outbox::Class;
+use scope::Scopes;
 use session::{Aftermath, Sessions};
 pub use stream::StreamRequest;
 
@@ -60,6 +63,8 @@ pub struct ShardConfig {
     pub outbox_total_bytes_max: usize,
     /// How long a client has to answer our close frame, and our own to leave the outbox
     pub close_timeout: Duration,
+    /// Tokens that are not good before a session is closed
+    pub auth_tries_max: u8,
     /// How long an outbox may wait without a byte leaving it before the session is closed as a slow consumer
     pub write_stall_timeout: Duration,
     /// The least time between the begins of two flushes; zero sets none
@@ -89,6 +94,7 @@ impl Default for ShardConfig {
             frame_bytes_max: 128 << 10,
             outbox_total_bytes_max: 1 << 30,
             close_timeout: Duration::from_secs(5),
+            auth_tries_max: 3,
             write_stall_timeout: Duration::from_secs(30),
             flush_interval: Duration::ZERO,
             flush_duty_percent: 70,
@@ -106,6 +112,7 @@ pub struct Shard {
     catalog: Arc<Catalog>,
     sessions: Sessions,
     lanes: Lanes,
+    scopes: Scopes,
     /// The newest element of each stream that a lane in mode `latest` wants, for each dialect.
     newest: [FxHashMap<StreamKey, Newest>; Dialect::COUNT],
     /// The last number of each stream that went past here.
@@ -146,6 +153,7 @@ impl Shard {
             lanes: Lanes::new(config.deflate.clone()),
             config,
             catalog: Arc::default(),
+            scopes: Scopes::default(),
             newest: Default::default(),
             last_seq: Vec::new(),
             position: 0,
@@ -199,14 +207,15 @@ impl Shard {
         self.lanes.grow(catalog.len());
         self.catalog = catalog;
         let catalog = Arc::clone(&self.catalog);
+        self.scopes.grow(&catalog);
+        self.lanes.renew_scopes(&mut self.scopes, &catalog);
         let added: Vec<_> = catalog.iter().skip(known).collect();
         if added.is_empty() {
             return;
         }
-        let message = ServerMessage::Instruments { id: None, instruments: &added };
         for key in self.sessions.keys().collect::<Vec<_>>() {
             if self.wants_stars(key) {
-                self.say(now, key, &message, Class::Kept, io);
+                self.announce(now, key, &added, io);
             }
         }
     }
@@ -271,10 +280,7 @@ impl Shard {
         for (index, item) in batch.items().iter().enumerate() {
             let Some(lane) = self.lanes.lane(id) else { return };
             // A stream that the lane names as well comes by the index.
-            if lane.selection.stars().contains(item.key.channel())
-                && !lane.selection.excepts(item.key)
-                && !lane.selection.has_pair(item.key)
-            {
+            if lane.selection.covers_by_star(item.key) && !lane.selection.has_pair(item.key) {
                 self.append(now, id, batch, index, io);
             }
         }

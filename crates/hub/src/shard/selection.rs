@@ -5,8 +5,11 @@
 //!
 //! What is *not* here: who has a selection, and the index that finds the lanes of a tick; see `lane`.
 
+use std::sync::Arc;
+
 use market::{Channel, ChannelSet};
 
+use super::scope::Scope;
 use crate::StreamKey;
 
 /// What a lane delivers: some streams, and whole channels less some streams.
@@ -17,6 +20,8 @@ pub(crate) struct Selection {
     stars: ChannelSet,
     /// Streams of `stars` that the session has in another mode; sorted.
     except: Vec<StreamKey>,
+    /// Which instruments `stars` stand for, where it is not all of them; none without stars.
+    scope: Option<Arc<Scope>>,
     /// The identity of the above as a set; see [`mix`].
     pub(super) hash: u128,
 }
@@ -36,6 +41,8 @@ pub(crate) struct Change {
     pub(crate) remove: Vec<StreamKey>,
     pub(crate) add_stars: ChannelSet,
     pub(crate) remove_stars: ChannelSet,
+    /// What stars stand for from now on, if there is one in `add_stars`.
+    pub(crate) scope: Option<Arc<Scope>>,
     pub(crate) add_except: Vec<StreamKey>,
     pub(crate) remove_except: Vec<StreamKey>,
 }
@@ -80,12 +87,32 @@ impl Selection {
 
     /// Whether the lane delivers that stream.
     pub(crate) fn covers(&self, key: StreamKey) -> bool {
-        self.has_pair(key) || (self.stars.contains(key.channel()) && !self.excepts(key))
+        self.has_pair(key) || self.covers_by_star(key)
+    }
+
+    /// Whether a star of the lane stands for that stream.
+    pub(crate) fn covers_by_star(&self, key: StreamKey) -> bool {
+        self.stars.contains(key.channel()) && !self.excepts(key) && self.in_scope(key)
+    }
+
+    fn in_scope(&self, key: StreamKey) -> bool {
+        self.scope.as_ref().is_none_or(|scope| scope.allows(key.instrument()))
+    }
+
+    /// What the stars stand for; none for all instruments.
+    pub(crate) fn scope(&self) -> Option<&Arc<Scope>> {
+        self.scope.as_ref()
+    }
+
+    /// Takes the same scope with more instruments.
+    pub(super) fn renew_scope(&mut self, scope: Option<Arc<Scope>>) {
+        debug_assert_eq!(self.scope.as_ref().map(|s| s.id), scope.as_ref().map(|s| s.id), "a lane keeps its identity");
+        self.scope = scope;
     }
 
     /// Takes everything of the batch as it lies.
     pub(crate) fn takes_all_of(&self, channels: ChannelSet) -> bool {
-        self.stars.covers(channels) && self.except.is_empty()
+        self.stars.covers(channels) && self.except.is_empty() && self.scope.is_none()
     }
 
     /// How many subscriptions it counts as: a star counts as one.
@@ -105,11 +132,21 @@ impl Selection {
         kept.union(change.add_stars)
     }
 
+    /// The number of the scope after an edit.
+    fn scope_after(&self, change: &Change) -> Option<u32> {
+        if self.stars_after(change).is_empty() {
+            return None;
+        }
+        let scope = if change.add_stars.is_empty() { &self.scope } else { &change.scope };
+        scope.as_ref().map(|scope| scope.id)
+    }
+
     /// Whether an edit changes nothing.
     pub(crate) fn is_unchanged_by(&self, change: &Change) -> bool {
         change.add.iter().all(|key| self.has_pair(*key))
             && !change.remove.iter().any(|key| self.has_pair(*key))
             && self.stars_after(change) == self.stars
+            && self.scope_after(change) == self.scope.as_ref().map(|scope| scope.id)
             && change.add_except.iter().all(|key| self.excepts(*key))
             && !change.remove_except.iter().any(|key| self.excepts(*key))
     }
@@ -124,6 +161,12 @@ impl Selection {
         }
         for channel in ChannelSet::from_bits(self.stars.bits() ^ self.stars_after(change).bits()).iter() {
             hash ^= mix(Part::Star(channel));
+        }
+        let (before, after) = (self.scope.as_ref().map(|scope| scope.id), self.scope_after(change));
+        if before != after {
+            for scope in before.into_iter().chain(after) {
+                hash ^= mix(Part::Scope(scope));
+            }
         }
         let added = change.add_except.iter().filter(|key| !self.excepts(**key));
         let removed = change.remove_except.iter().filter(|key| self.excepts(**key));
@@ -143,6 +186,7 @@ enum Part {
     Pair(StreamKey),
     Star(Channel),
     Except(StreamKey),
+    Scope(u32),
 }
 
 /// Two independent 64-bit mixes (splitmix64's finaliser) of a part of a selection. The hash of a selection is the XOR of
@@ -153,6 +197,7 @@ fn mix(part: Part) -> u128 {
         Part::Pair(key) => u64::from(key.bits()),
         Part::Star(channel) => 1 << 32 | channel.index() as u64,
         Part::Except(key) => 2 << 32 | u64::from(key.bits()),
+        Part::Scope(id) => 3 << 32 | u64::from(id),
     };
     let half = |seed: u64| {
         let mut x = value.wrapping_add(seed);
@@ -169,6 +214,7 @@ pub(super) const UNREGISTERED: u32 = u32::MAX;
 impl Selection {
     /// Applies an edit; what is there already or is not there is left as it is.
     pub(crate) fn apply(&mut self, change: &Change) {
+        let scopes = (self.scope.as_ref().map(|scope| scope.id), self.scope_after(change));
         for &key in &change.remove {
             if let Ok(at) = self.pairs.binary_search_by_key(&key, |pair| pair.key) {
                 self.pairs.remove(at);
@@ -203,6 +249,14 @@ impl Selection {
             if let Err(at) = self.except.binary_search(&key) {
                 self.except.insert(at, key);
                 self.rehash(Part::Except(key));
+            }
+        }
+        let (before, after) = scopes;
+        if before != after {
+            // What was not there before has come with the edit.
+            self.scope = if after.is_some() { change.scope.clone() } else { None };
+            for id in before.into_iter().chain(after) {
+                self.rehash(Part::Scope(id));
             }
         }
     }

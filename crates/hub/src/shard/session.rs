@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustc_hash::{FxHashMap, FxHashSet};
 use wire::{Dialect, GapReason, Limits, SlowPolicy};
 
+use super::auth::Auth;
 use super::deflate::Epoch;
 use super::frames::{Form, Framing};
 use super::lane::LaneId;
@@ -37,9 +38,12 @@ pub(crate) struct Session {
     /// Elements owed in mode `every` that were declared as a gap.
     pub(crate) dropped: u64,
     pub(crate) bucket: Bucket,
+    pub(crate) auth: Auth,
     pub(crate) heartbeat_due: Duration,
     pub(crate) ping_due: Duration,
     pub(crate) pings_unanswered: u8,
+    /// Whether what waits in the outbox waits for the key's bytes per second.
+    pub(crate) throttled: bool,
     /// The last instant at which the outbox got shorter, or was empty.
     pub(crate) progress_at: Duration,
 }
@@ -339,6 +343,7 @@ impl Sessions {
             match io.write(key, out.bytes) {
                 Written::Bytes(n) if n >= out.bytes.len() => return,
                 Written::Bytes(n) => taken = n,
+                Written::Throttled => session.throttled = true,
                 Written::Broken => {
                     self.aftermath.push_back((key, Aftermath::Lost));
                     return;
@@ -365,6 +370,12 @@ impl Sessions {
             let offered = head.len();
             match io.write(key, head) {
                 Written::Bytes(0) => return false,
+                Written::Throttled => {
+                    // It is the server that waits here, not the client.
+                    session.throttled = true;
+                    session.progress_at = now.monotonic;
+                    return false;
+                }
                 Written::Bytes(n) => {
                     outbox.advance(n);
                     self.outbox_bytes -= n;
@@ -380,6 +391,7 @@ impl Sessions {
             }
         }
         session.outbox = None;
+        session.throttled = false;
         true
     }
 
@@ -463,6 +475,8 @@ mod tests {
             delivered: 0,
             dropped: 0,
             bucket: Bucket::new(1, ms(0)),
+            auth: Auth::new(crate::Access::Open, ms(0)),
+            throttled: false,
             heartbeat_due: ms(0),
             ping_due: ms(0),
             pings_unanswered: 0,

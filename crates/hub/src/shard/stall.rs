@@ -10,8 +10,8 @@ use super::Shard;
 use super::command::Operation;
 use super::lane::Joiner;
 use super::outbox::{Class, Withdraw};
-use super::session::{Place, Stall, State};
-use crate::{Disconnect, Io, Item, Now, Reply, Request, Run, SessionKey, StreamKey};
+use super::session::{Place, Session, Stall, State};
+use crate::{Disconnect, Io, Item, Now, Reply, Request, Run, SessionKey, StreamKey, SymbolSet};
 
 impl Shard {
     /// The outbox of a session is past its bound.
@@ -45,12 +45,8 @@ impl Shard {
         session.stall = Some(stall);
         self.stats.stalls += 1;
         if reason == GapReason::Slow {
-            let message = ServerMessage::Notice {
-                code: NoticeCode::Slow,
-                reconnect_after_ms: None,
-                message: "the client reads too slowly: values are left out until it has caught up, gaps say which",
-            };
-            self.say(now, key, &message, Class::Urgent, io);
+            let (code, message) = self.sessions.by_key(key).map_or((NoticeCode::Slow, READS_SLOWLY), why_slow);
+            self.say(now, key, &ServerMessage::Notice { code, reconnect_after_ms: None, message }, Class::Urgent, io);
         }
         // Where nothing waits (any more), no call of `writable` will come.
         if self.sessions.by_key(key).is_some_and(|session| session.outbox.is_none()) {
@@ -96,7 +92,7 @@ impl Shard {
             for channel in lane.selection.stars().iter() {
                 for instrument in self.catalog.iter() {
                     let key = StreamKey::new(instrument.id, channel);
-                    if !lane.selection.excepts(key) {
+                    if lane.selection.covers_by_star(key) {
                         stall.base.entry(key).or_insert(self.last_seq.get(key.index()).copied().unwrap_or(0));
                     }
                 }
@@ -114,15 +110,20 @@ impl Shard {
         }
         let mut keys: Vec<StreamKey> = Vec::new();
         let mut stars = market::ChannelSet::EMPTY;
+        // Within a session all stars stand for the same.
+        let mut star_symbols = SymbolSet::ALL;
         for membership in &session.memberships {
             if let Some(lane) = self.lanes.lane(membership.lane) {
                 keys.extend(lane.selection.keys());
                 stars = stars.union(lane.selection.stars());
+                if let Some(scope) = lane.selection.scope() {
+                    star_symbols = scope.symbols.clone();
+                }
             }
         }
         keys.sort_unstable();
         self.in_flight.push_back((key, Operation::Recover));
-        io.request(Request { dialect, keys, stars, snapshot: true, since: None, subscribes: false });
+        io.request(Request { dialect, keys, stars, star_symbols, snapshot: true, since: None, subscribes: false });
     }
 
     /// The newest values have come: declares what is missing, sends them, and lets the session rejoin its lanes.
@@ -234,6 +235,15 @@ impl Shard {
         // Nobody is owed these any more; and changes of a book from before the hole would overwrite what came of it since.
         self.lanes.drop_changes();
     }
+}
+
+const READS_SLOWLY: &str = "the client reads too slowly: values are left out until it has caught up, gaps say which";
+const SENT_ENOUGH: &str =
+    "the key is sent more than its bytes_per_s: values are left out until there is room, gaps say which";
+
+/// What a session that falls behind is told: whether it is its own doing or that of its key's limit.
+fn why_slow(session: &mut Session) -> (NoticeCode, &'static str) {
+    if session.throttled { (NoticeCode::RateLimited, SENT_ENOUGH) } else { (NoticeCode::Slow, READS_SLOWLY) }
 }
 
 impl Stall {

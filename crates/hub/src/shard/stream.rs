@@ -5,6 +5,7 @@
 //!
 //! What is *not* here: how an event is written (`frames`), and HTTP, which is the shell's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use wire::{Dialect, ServerMessage, SlowPolicy};
@@ -14,7 +15,7 @@ use super::command::{Subscription, Targets, Verb};
 use super::frames::{EventFields, Form, Framing};
 use super::outbox::Class;
 use super::session::{Place, State};
-use crate::{Compression, Disconnect, Io, Missed, Now, Position, ResumeFrom, Seen, SessionKey};
+use crate::{Access, Compression, Disconnect, Io, Missed, Now, Position, ResumeFrom, Seen, SessionKey};
 
 /// What a client of an event stream wants: a subscription, from its begin to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,16 +43,46 @@ pub(super) fn retry_ms(message: &ServerMessage<'_>) -> Option<u64> {
 }
 
 impl Shard {
-    /// Opens a session whose messages are events, and subscribes for it.
-    pub fn open_stream(&mut self, now: Now, request: StreamRequest, io: &mut impl Io) -> SessionKey {
+    /// Opens a session whose messages are events, and subscribes for it. A client of it cannot authenticate later, and the
+    /// shell has answered it by then if it asks for more than its grant covers; here nothing of that is delivered.
+    pub fn open_stream(
+        &mut self,
+        now: Now,
+        request: StreamRequest,
+        access: Access,
+        io: &mut impl Io,
+    ) -> SessionKey {
         // Elements in MessagePack are no text.
         let form = Form { dialect: Dialect::NativeJson, framing: Framing::EventStream };
-        let key = self.open_as(now, form, Compression::Off, io);
-        let StreamRequest { channels, targets, mode, after } = request;
+        let key = self.open_as(now, form, Compression::Off, access, io);
+        let StreamRequest { channels, mut targets, mode, after } = request;
+        let covered = self.sessions.by_key(key).and_then(|session| session.auth.entitlements().cloned());
+        if let Some(covered) = &covered {
+            if let Some(refusal) = covered.refusal(channels, mode) {
+                let text = format!("not entitled: {refusal}; nothing was applied");
+                self.refuse_not_entitled(now, key, None, text, Vec::new(), io);
+                self.settle(now, io);
+                return key;
+            }
+            if let Targets::Named(ids) = &mut targets {
+                let allows = |symbol: &str| covered.symbols.allows(symbol);
+                let catalog = Arc::clone(&self.catalog);
+                ids.retain(|id| catalog.get(*id).is_some_and(|instrument| allows(instrument.symbol.as_str())));
+            }
+        }
         let missed = if mode == wire::Mode::Every { Missed::Events } else { Missed::State };
         let since = after.map(|after| ResumeFrom { epoch: after.epoch, seen: Seen::Ordinal(after.ordinal, missed) });
-        let (slow, unknown) = (SlowPolicy::Conflate, Vec::new());
-        let subscription = Subscription { id: None, verb: Verb::Subscribe, channels, targets, mode, slow, unknown };
+        let subscription = Subscription {
+            id: None,
+            verb: Verb::Subscribe,
+            channels,
+            targets,
+            mode,
+            slow: SlowPolicy::Conflate,
+            unknown: Vec::new(),
+            denied: Vec::new(),
+            covered,
+        };
         self.ask_to_subscribe(now, key, subscription, true, since, io);
         self.settle(now, io);
         key

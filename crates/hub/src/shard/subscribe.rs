@@ -6,6 +6,8 @@
 //! Within a session an instrument's channel has one mode. A later subscribe replaces an earlier one; `*` replaces all of
 //! its channel, and a symbol that is subscribed in another mode after `*` is left out of what `*` delivers.
 
+use std::sync::Arc;
+
 use market::{Channel, ChannelSet};
 use wire::{CommandId, ErrorCode, FrameKind, Mode, Recovered, ServerMessage, SubscriptionInfo};
 
@@ -14,16 +16,17 @@ use super::command::{Operation, Subscription, Targets, Verb};
 use super::frames::EventFields;
 use super::lane::LaneId;
 use super::outbox::Class;
+use super::scope::Scope;
 use super::selection::{Change, Selection};
 use super::session::State;
-use crate::{Elements, Io, Now, Reply, SessionKey, StreamKey};
+use crate::{Elements, Io, Now, OverKeyLimit, Reply, SessionKey, StreamKey};
 
 /// Edits of a session's selections, one per mode.
 #[derive(Debug, Default)]
-struct Edits(Vec<(Mode, Change)>);
+pub(super) struct Edits(Vec<(Mode, Change)>);
 
 impl Edits {
-    fn of(&mut self, mode: Mode) -> &mut Change {
+    pub(super) fn of(&mut self, mode: Mode) -> &mut Change {
         let at = self.0.iter().position(|(other, _)| *other == mode).unwrap_or_else(|| {
             self.0.push((mode, Change::default()));
             self.0.len() - 1
@@ -61,9 +64,23 @@ impl Shard {
         reply: &Reply,
         io: &mut impl Io,
     ) {
+        let covered = self.sessions.by_key(key).and_then(|session| session.auth.entitlements());
+        let unchanged = covered == wanted.covered.as_ref();
+        if wanted.verb == Verb::Rescope {
+            // Where it has changed again, another one follows or none is needed.
+            if unchanged {
+                self.apply_rescope(now, key, reply, io);
+            }
+            return;
+        }
+        if !unchanged {
+            // It was looked at under another grant, and may be more than the new one covers.
+            let text = "the entitlements have changed meanwhile; nothing was applied, subscribe again".to_owned();
+            return self.refuse_not_entitled(now, key, wanted.id.clone(), text, Vec::new(), io);
+        }
         self.catch_up(now, key, io);
         let edits = match wanted.verb {
-            Verb::Subscribe => self.plan_subscribe(key, wanted),
+            Verb::Subscribe | Verb::Rescope => self.plan_subscribe(key, wanted),
             Verb::Update => {
                 let Some(edits) = self.plan_update(key, wanted) else {
                     let text = "update changes what is subscribed, and some of this is not".to_owned();
@@ -77,13 +94,18 @@ impl Shard {
         if max > 0 && count > max {
             return self.refuse_too_many(now, key, wanted.id.clone(), count, io);
         }
+        if let Err(OverKeyLimit { max }) = io.hold_subscriptions(key, count) {
+            let text = format!(
+                "{count} (channel, symbol) pairs would be subscribed here; all connections of this key together may have \
+                 {max} (subscriptions of the key); nothing was applied"
+            );
+            return self.refuse(now, key, wanted.id.clone(), ErrorCode::TooManySubscriptions, text, Vec::new(), io);
+        }
         if let Some(session) = self.sessions.by_key(key) {
             session.slow = wanted.slow;
         }
         self.say_subscribed(now, key, wanted, reply, io);
-        if !wanted.unknown.is_empty() {
-            self.refuse_unknown(now, key, wanted.id.clone(), wanted.unknown.clone(), io);
-        }
+        self.refuse_symbols(now, key, wanted.id.as_ref(), wanted.unknown.clone(), wanted.denied.clone(), io);
         self.retarget(now, key, edits, io);
         if wanted.verb == Verb::Subscribe {
             self.send_state(now, key, reply, io);
@@ -91,7 +113,7 @@ impl Shard {
     }
 
     /// Sends the session what its lanes have gathered, so that the state that follows is newer than all it has seen.
-    fn catch_up(&mut self, now: Now, key: SessionKey, io: &mut impl Io) {
+    pub(super) fn catch_up(&mut self, now: Now, key: SessionKey, io: &mut impl Io) {
         for id in self.lanes_of(key) {
             if self.lanes.lane(id).is_some_and(|lane| !lane.pending.is_empty() || !lane.changed.is_empty()) {
                 self.leave(now, key, id, io);
@@ -101,9 +123,10 @@ impl Shard {
     }
 
     fn say_subscribed(&mut self, now: Now, key: SessionKey, wanted: &Subscription, reply: &Reply, io: &mut impl Io) {
-        let catalog = std::sync::Arc::clone(&self.catalog);
+        let catalog = Arc::clone(&self.catalog);
+        let symbols = self.symbols_of(key);
         let instruments: Vec<_> = match &wanted.targets {
-            Targets::All => catalog.iter().collect(),
+            Targets::All => catalog.iter().filter(|i| symbols.allows(i.symbol.as_str())).collect(),
             Targets::Named(ids) => ids.iter().filter_map(|id| catalog.get(*id)).collect(),
         };
         let named = |(stream, how): &(StreamKey, Recovered)| {
@@ -125,7 +148,7 @@ impl Shard {
     }
 
     /// Sends declared gaps, then the state, then what was missed.
-    fn send_state(&mut self, now: Now, key: SessionKey, reply: &Reply, io: &mut impl Io) {
+    pub(super) fn send_state(&mut self, now: Now, key: SessionKey, reply: &Reply, io: &mut impl Io) {
         let Some(session) = self.sessions.by_key(key) else { return };
         let form = session.form();
         if let Some(stall) = &mut session.stall {
@@ -187,7 +210,7 @@ impl Shard {
     }
 
     /// The lanes of a session.
-    fn lanes_of(&mut self, key: SessionKey) -> Vec<LaneId> {
+    pub(super) fn lanes_of(&mut self, key: SessionKey) -> Vec<LaneId> {
         self.sessions.by_key(key).map(|s| s.memberships.iter().map(|m| m.lane).collect()).unwrap_or_default()
     }
 
@@ -200,7 +223,9 @@ impl Shard {
                     let Some(lane) = self.lanes.lane(id) else { continue };
                     clear_channels(edits.of(lane.mode), &lane.selection, wanted.channels);
                 }
-                edits.of(wanted.mode).add_stars = wanted.channels;
+                let scope = self.scope_of(key);
+                let change = edits.of(wanted.mode);
+                (change.add_stars, change.scope) = (wanted.channels, scope);
             }
             Targets::Named(_) => {
                 for stream in wanted.targets.keys(wanted.channels) {
@@ -209,6 +234,12 @@ impl Shard {
             }
         }
         edits
+    }
+
+    /// What the stars of a session stand for.
+    fn scope_of(&mut self, key: SessionKey) -> Option<Arc<Scope>> {
+        let symbols = self.symbols_of(key);
+        self.scopes.of(&symbols, &self.catalog)
     }
 
     /// Gives one stream a mode.
@@ -236,6 +267,7 @@ impl Shard {
     /// The edits of an update; none when something of it is not subscribed.
     fn plan_update(&mut self, key: SessionKey, wanted: &Subscription) -> Option<Edits> {
         let lanes = self.lanes_of(key);
+        let scope = self.scope_of(key);
         let mut edits = Edits::default();
         match &wanted.targets {
             Targets::Named(_) => {
@@ -268,6 +300,7 @@ impl Shard {
                 }
                 // What `*` covers need not be named.
                 let target = edits.of(wanted.mode);
+                target.scope = scope;
                 let stars = target.add_stars;
                 let (named, covered): (Vec<_>, Vec<_>) =
                     std::mem::take(&mut target.add).into_iter().partition(|stream| !stars.contains(stream.channel()));
@@ -299,7 +332,7 @@ impl Shard {
     }
 
     /// Moves a session to the lanes that follow from the edits.
-    fn retarget(&mut self, now: Now, key: SessionKey, edits: Edits, io: &mut impl Io) {
+    pub(super) fn retarget(&mut self, now: Now, key: SessionKey, edits: Edits, io: &mut impl Io) {
         for (mode, mut change) in edits.0 {
             change.tidy();
             let lane = self.lanes_of(key).into_iter().find(|id| self.lanes.lane(*id).is_some_and(|l| l.mode == mode));
@@ -373,15 +406,8 @@ impl Shard {
             };
             return self.refuse(now, key, id, ErrorCode::NotSubscribed, text, Vec::new(), io);
         }
-        if let Some(session) = self.sessions.by_key(key)
-            && let Some(stall) = &mut session.stall
-        {
-            for (_, change) in &edits.0 {
-                stall.base.retain(|k, _| !change.remove_stars.contains(k.channel()) && !change.remove.contains(k));
-            }
-        }
-        self.retarget(now, key, edits, io);
-        let catalog = std::sync::Arc::clone(&self.catalog);
+        self.end_streams(now, key, edits, io);
+        let catalog = Arc::clone(&self.catalog);
         let symbols: Vec<&str> = match targets {
             Targets::All => vec!["*"],
             Targets::Named(ids) => ids.iter().filter_map(|id| catalog.get(*id)).map(|i| i.symbol.as_str()).collect(),
@@ -390,8 +416,23 @@ impl Shard {
         self.say(now, key, &message, Class::Kept, io);
     }
 
+    /// Takes streams from a session.
+    pub(super) fn end_streams(&mut self, now: Now, key: SessionKey, edits: Edits, io: &mut impl Io) {
+        if let Some(session) = self.sessions.by_key(key)
+            && let Some(stall) = &mut session.stall
+        {
+            for (_, change) in &edits.0 {
+                stall.base.retain(|k, _| !change.remove_stars.contains(k.channel()) && !change.remove.contains(k));
+            }
+        }
+        let count = self.count_after(key, &edits);
+        // Fewer always fit.
+        let _ = io.hold_subscriptions(key, count);
+        self.retarget(now, key, edits, io);
+    }
+
     fn list(&mut self, now: Now, key: SessionKey, id: Option<&CommandId>, io: &mut impl Io) {
-        let catalog = std::sync::Arc::clone(&self.catalog);
+        let catalog = Arc::clone(&self.catalog);
         let mut subscriptions: Vec<SubscriptionInfo<'_>> = Vec::new();
         for lane in self.lanes_of(key) {
             let Some(lane) = self.lanes.lane(lane) else { continue };

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use client::{Client, Socket};
 use hub::{
-    Compression, DeflateConfig, Disconnect, FeedOutcome, Io, Now, Request, Sequencer, SequencerConfig, SessionKey,
-    Shard, ShardConfig, StreamKey, Upstream, Written,
+    Access, Compression, DeflateConfig, Disconnect, FeedOutcome, Io, Now, Request, Sequencer, SequencerConfig,
+    SessionKey, Shard, ShardConfig, StreamKey, Upstream, Written,
 };
 use market::{
     AssetClass, Book, BookDepth, BookSide, BookUpdate, Channel, Event, Instrument, InstrumentId, Level, Price, Quote,
@@ -296,7 +296,7 @@ impl World {
             let key = side.shard.next_key();
             let socket = Socket::random(&mut self.rng);
             side.io.clients.insert(key.index, (key.generation, Client::new(key, dialect, compression, socket)));
-            assert_eq!(side.shard.open(now, dialect, compression, &mut side.io), key);
+            assert_eq!(side.shard.open(now, dialect, compression, Access::Open, &mut side.io), key);
         }
         // Some vanish without a word, some close.
         let keys: Vec<SessionKey> = side.io.clients.values().map(|(_, client)| client.key).collect();
