@@ -28,7 +28,7 @@ use tower_http::trace::TraceLayer;
 use crate::metrics as names;
 use crate::state::Shared;
 use crate::upgrade::{OriginPolicy, Peer, UpgradeState};
-use crate::{assets, history, http_policy, rest, stream, upgrade};
+use crate::{assets, auth, history, http_policy, rest, stream, upgrade};
 
 /// The longest head of a request; a browser with many cookies stays below.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -45,8 +45,13 @@ pub(crate) fn router(shared: &Arc<Shared>, origins: OriginPolicy) -> Router {
     let header =
         |name: HeaderName, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
     let cors = http_policy::cors(&upgrades.origins);
-    let documented = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
-    documented
+    // What tells of the market wants to know whom it tells.
+    let guard = axum::middleware::from_fn_with_state(Arc::clone(shared), auth::guard);
+    let (guarded, open): (Vec<_>, Vec<_>) = routes().into_iter().partition(|(path, _)| path.starts_with("/api/"));
+    let add = |router: Router<Arc<Shared>>, (path, route)| router.route(path, route);
+    let guarded = guarded.into_iter().fold(Router::new(), add).route_layer(guard);
+    open.into_iter()
+        .fold(guarded, add)
         .route("/api/{*rest}", axum::routing::any(rest::unknown_endpoint))
         .method_not_allowed_fallback(rest::method_not_allowed)
         .layer(cors)
@@ -59,7 +64,12 @@ pub(crate) fn router(shared: &Arc<Shared>, origins: OriginPolicy) -> Router {
         .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header(REFERRER_POLICY, "no-referrer"))
         .layer(header(X_FRAME_OPTIONS, "DENY"))
-        .layer(TraceLayer::new_for_http())
+        .layer(TraceLayer::new_for_http().make_span_with(span))
+}
+
+/// What a request is called in logs: without its query, in which somebody may have put a secret.
+fn span(request: &hyper::Request<axum::body::Body>) -> tracing::Span {
+    tracing::debug_span!("request", method = %request.method(), path = request.uri().path())
 }
 
 /// The routes that the OpenAPI document describes; a test holds the two together.

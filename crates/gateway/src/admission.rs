@@ -1,4 +1,4 @@
-//! Who may open a WebSocket: limits in all and per address, decided at the upgrade.
+//! Who may open a WebSocket: limits in all and per address, decided at the upgrade; and how often an address may try tokens.
 //!
 //! **Invariant:** a [`Permit`] is the only way to hold a place, and dropping it gives the place back.
 //!
@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use crate::Config;
 
+const MINUTE: Duration = Duration::from_mins(1);
+
 /// Counts connections. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Admission(Arc<Inner>);
@@ -20,30 +22,54 @@ struct Inner {
     connections_max: u32,
     per_ip_max: u32,
     per_ip_per_s: u32,
+    per_s: u32,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     open: u32,
-    /// Has an entry for every address with an open connection or one within the last second; [`Admission::sweep`]
-    /// removes the others, so the limits themselves bound its size.
+    /// New connections of all addresses.
+    new: Rate,
+    /// Has an entry for every address with an open connection, and for those whose rates remember something, of which
+    /// [`Admission::sweep`] removes those that do not any more. Keyed by a hash that nobody outside can predict.
     addresses: HashMap<IpAddr, Address>,
+    /// How many of them have no open connection.
+    idle: usize,
 }
 
-#[derive(Debug)]
+/// Addresses without a connection that are remembered: 6 MB. An attacker with more of them (each a whole /64 of IPv6) makes
+/// the rates of all idle addresses be forgotten, which costs no memory and nobody else a place.
+const IDLE_MAX: usize = 65_536;
+
+#[derive(Debug, Default)]
 struct Address {
     open: u32,
-    /// The generic cell rate algorithm (a token bucket with one number): the instant until which the address has used up
-    /// its rate.
-    used_until: Duration,
+    /// New connections.
+    new: Rate,
+    /// Tokens that were not good.
+    failures: Rate,
+}
+
+/// The generic cell rate algorithm (a token bucket with one number): the instant until which the rate is used up.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rate(Duration);
+
+impl Rate {
+    /// What it is after one more, if that is within `count` per `period`; all of a period may come at once.
+    fn take(self, count: u32, period: Duration, now: Duration) -> Option<Self> {
+        let used_until = self.0.max(now) + period / count;
+        (used_until <= now + period).then_some(Self(used_until))
+    }
 }
 
 /// A place among the connections.
 #[derive(Debug)]
 pub(crate) struct Permit {
     admission: Admission,
-    ip: IpAddr,
+    /// What it counts as.
+    counted: IpAddr,
+    peer: IpAddr,
 }
 
 /// A connection that is not admitted.
@@ -51,6 +77,8 @@ pub(crate) struct Permit {
 pub(crate) enum NotAdmitted {
     #[error("too many connections in all (connections_max is {0})")]
     Full(u32),
+    #[error("too many new connections in all (new_connections_per_s is {0})")]
+    RateOfAll(u32),
     #[error("too many connections from this address (connections_per_ip is {0})")]
     PerIp(u32),
     #[error("too many new connections from this address (new_connections_per_ip_per_s is {0})")]
@@ -62,6 +90,7 @@ impl NotAdmitted {
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Full(_) => "connections_max",
+            Self::RateOfAll(_) => "new_connections",
             Self::PerIp(_) => "connections_per_ip",
             Self::Rate(_) => "new_connections_per_ip",
         }
@@ -74,6 +103,7 @@ impl Admission {
             connections_max: config.connections_max,
             per_ip_max: config.connections_per_ip,
             per_ip_per_s: config.new_connections_per_ip_per_s,
+            per_s: config.new_connections_per_s,
             state: Mutex::default(),
         }))
     }
@@ -82,34 +112,62 @@ impl Admission {
     ///
     /// # Errors
     /// [`NotAdmitted`] names the limit. An attempt that is refused uses up nothing.
-    pub(crate) fn admit(&self, ip: IpAddr, now: Duration) -> Result<Permit, NotAdmitted> {
-        let Inner { connections_max, per_ip_max, per_ip_per_s, .. } = *self.0;
-        let ip = counted_as(ip);
-        let mut state = self.lock();
+    pub(crate) fn admit(&self, peer: IpAddr, now: Duration) -> Result<Permit, NotAdmitted> {
+        const SECOND: Duration = Duration::from_secs(1);
+        let Inner { connections_max, per_ip_max, per_ip_per_s, per_s, .. } = *self.0;
+        let ip = counted_as(peer);
+        let mut guard = self.lock();
+        let state = &mut *guard;
         if connections_max > 0 && state.open >= connections_max {
             return Err(NotAdmitted::Full(connections_max));
         }
-        let address = state.addresses.entry(ip).or_insert(Address { open: 0, used_until: Duration::ZERO });
-        if per_ip_max > 0 && address.open >= per_ip_max {
-            return Err(NotAdmitted::PerIp(per_ip_max));
+        let (mut new, mut of_all) = (Rate::default(), state.new);
+        if let Some(address) = state.addresses.get(&ip) {
+            if per_ip_max > 0 && address.open >= per_ip_max {
+                return Err(NotAdmitted::PerIp(per_ip_max));
+            }
+            new = address.new;
         }
         if per_ip_per_s > 0 {
-            // One second's worth may come at once.
-            let cost = Duration::from_secs(1) / per_ip_per_s;
-            let used_until = address.used_until.max(now) + cost;
-            if used_until > now + Duration::from_secs(1) {
-                return Err(NotAdmitted::Rate(per_ip_per_s));
-            }
-            address.used_until = used_until;
+            new = new.take(per_ip_per_s, SECOND, now).ok_or(NotAdmitted::Rate(per_ip_per_s))?;
         }
-        address.open += 1;
+        // Last, so that an address that is refused for itself takes nothing from the others.
+        if per_s > 0 {
+            of_all = of_all.take(per_s, SECOND, now).ok_or(NotAdmitted::RateOfAll(per_s))?;
+        }
+        state.new = of_all;
         state.open += 1;
-        Ok(Permit { admission: self.clone(), ip })
+        let address = state.address(ip);
+        address.new = new;
+        address.open += 1;
+        if address.open == 1 {
+            state.idle -= 1;
+        }
+        Ok(Permit { admission: self.clone(), counted: ip, peer })
+    }
+
+    /// Whether a token that `ip` sends is looked at: not after `per_min` in a minute that were not good. 0 = always.
+    pub(crate) fn may_try(&self, ip: IpAddr, per_min: u32, now: Duration) -> bool {
+        let failures = self.lock().addresses.get(&counted_as(ip)).map_or(Rate::default(), |address| address.failures);
+        per_min == 0 || failures.take(per_min, MINUTE, now).is_some()
+    }
+
+    /// Counts a token that was not good.
+    pub(crate) fn tried_in_vain(&self, ip: IpAddr, per_min: u32, now: Duration) {
+        if per_min > 0 {
+            let mut state = self.lock();
+            let address = state.address(counted_as(ip));
+            // Several at once may overdraw it; they have been looked at.
+            address.failures = address.failures.take(per_min, MINUTE, now).unwrap_or(address.failures);
+        }
     }
 
     /// Forgets addresses that hold nothing.
     pub(crate) fn sweep(&self, now: Duration) {
-        self.lock().addresses.retain(|_, address| address.open > 0 || address.used_until > now);
+        let mut state = self.lock();
+        let remembers = |address: &Address| address.new.0 > now || address.failures.0 > now;
+        state.addresses.retain(|_, address| address.open > 0 || remembers(address));
+        state.idle = state.addresses.values().filter(|address| address.open == 0).count();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -118,12 +176,37 @@ impl Admission {
     }
 }
 
+impl State {
+    /// The entry of an address; a new one has no open connection yet.
+    fn address(&mut self, ip: IpAddr) -> &mut Address {
+        if self.idle >= IDLE_MAX && !self.addresses.contains_key(&ip) {
+            self.addresses.retain(|_, address| address.open > 0);
+            self.idle = 0;
+        }
+        let idle = &mut self.idle;
+        self.addresses.entry(ip).or_insert_with(|| {
+            *idle += 1;
+            Address::default()
+        })
+    }
+}
+
+impl Permit {
+    /// The client's address.
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.peer
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.admission.lock();
         state.open = state.open.saturating_sub(1);
-        if let Some(address) = state.addresses.get_mut(&self.ip) {
+        if let Some(address) = state.addresses.get_mut(&self.counted) {
             address.open = address.open.saturating_sub(1);
+            if address.open == 0 {
+                state.idle += 1;
+            }
         }
     }
 }
@@ -174,6 +257,51 @@ mod tests {
         assert!(admission.admit(A, at(500)).is_ok());
         assert_eq!(admission.admit(A, at(999)).unwrap_err(), NotAdmitted::Rate(2));
         assert!(admission.admit(B, at(999)).is_ok());
+    }
+
+    #[test]
+    fn the_rate_of_all_is_not_used_up_by_who_is_refused_for_itself() {
+        let admission =
+            Admission::new(&Config { new_connections_per_s: 3, new_connections_per_ip_per_s: 1, ..Config::default() });
+        let now = Duration::ZERO;
+        assert!(admission.admit(A, now).is_ok());
+        for _ in 0..10 {
+            assert_eq!(admission.admit(A, now).unwrap_err(), NotAdmitted::Rate(1));
+        }
+        assert!(admission.admit(B, now).is_ok());
+        let other = |n| IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, n));
+        assert!(admission.admit(other(1), now).is_ok());
+        assert_eq!(admission.admit(other(2), now).unwrap_err(), NotAdmitted::RateOfAll(3));
+    }
+
+    #[test]
+    fn tokens_that_were_not_good_are_counted_by_network() {
+        let admission = admission(0, 0, 0);
+        let (now, second) = (Duration::ZERO, Duration::from_secs(1));
+        let (a, same, other): (IpAddr, IpAddr, IpAddr) =
+            ("2001:db8::1".parse().unwrap(), "2001:db8::ffff:2".parse().unwrap(), "2001:db8:0:1::1".parse().unwrap());
+        for _ in 0..3 {
+            assert!(admission.may_try(a, 3, now));
+            admission.tried_in_vain(a, 3, now);
+        }
+        assert!(!admission.may_try(same, 3, second) && admission.may_try(other, 3, second));
+        admission.sweep(second);
+        assert!(!admission.may_try(a, 3, second), "what is remembered is not swept away");
+        assert!(admission.may_try(a, 3, 20 * second) && admission.may_try(a, 0, second));
+    }
+
+    #[test]
+    fn idle_addresses_are_bounded_and_open_ones_kept() {
+        let admission = Admission::new(&Config { connections_per_ip: 1, ..Config::default() });
+        let held = admission.admit(A, Duration::ZERO).unwrap();
+        for n in 0..3 * IDLE_MAX as u128 {
+            let ip = IpAddr::V6(Ipv6Addr::from_bits((0x2001_0db8 << 96) | (n << 64)));
+            admission.tried_in_vain(ip, 1, Duration::ZERO);
+        }
+        assert!(admission.lock().addresses.len() <= IDLE_MAX + 1);
+        assert_eq!(admission.admit(A, Duration::ZERO).unwrap_err(), NotAdmitted::PerIp(1));
+        drop(held);
+        assert!(admission.admit(A, Duration::ZERO).is_ok());
     }
 
     #[test]

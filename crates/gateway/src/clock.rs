@@ -8,6 +8,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use hub::Now;
 use market::Timestamp;
 
+/// The calendar's time since the Unix epoch, for what others have dated, such as tokens. It may go back.
+pub(crate) fn calendar() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 /// A clock that all threads of a gateway share.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {

@@ -9,6 +9,16 @@ use std::time::Duration;
 use market::{Channel, ChannelSet};
 
 use crate::RecordConfig;
+use crate::auth::AuthConfig;
+
+/// When new sessions are refused with 503, so that those inside stay served.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OverloadConfig {
+    /// The memory of the process, in bytes; 0 = not looked at. Known on Linux only.
+    pub memory_bytes_max: u64,
+    /// How late data leaves a shard, or the accept loop comes to its turn; zero = not looked at
+    pub lag_max: Duration,
+}
 
 /// The configuration of a gateway.
 #[derive(Debug, Clone)]
@@ -34,6 +44,20 @@ pub struct Config {
     pub new_connections_per_ip_per_s: u32,
     /// WebSocket connections in all; 0 = no limit
     pub connections_max: u32,
+    /// New WebSocket connections per second in all; 0 = no limit
+    pub new_connections_per_s: u32,
+    /// Whether clients must authenticate, and with what
+    pub auth: AuthConfig,
+    /// Tokens in a minute from one address that are not good; 0 = no limit
+    pub auth_failures_per_ip_per_min: u32,
+    /// WebSocket connections at the same time of a key that does not say; 0 = no limit
+    pub connections_per_key: u32,
+    /// Subscribed pairs of channel and symbol of all connections of a key that does not say; 0 = no limit
+    pub subscriptions_per_key: u32,
+    /// Bytes per second sent to all connections of a key that does not say; 0 = no limit
+    pub bytes_per_s_per_key: u32,
+    /// When there is too much to do to let anybody else in
+    pub overload: OverloadConfig,
     /// The limits of a session
     pub limits: wire::Limits,
     /// How often a session gets a heartbeat, in milliseconds
@@ -67,6 +91,9 @@ impl Config {
     /// The default of [`Config::new_connections_per_ip_per_s`] on addresses other than loopback.
     pub const NEW_CONNECTIONS_PER_IP_PER_S: u32 = 20;
 
+    /// The default of [`Config::auth_failures_per_ip_per_min`] on addresses other than loopback.
+    pub const AUTH_FAILURES_PER_IP_PER_MIN: u32 = 30;
+
     /// The channels that can be subscribed to.
     pub(crate) fn served(&self) -> ChannelSet {
         let served = |channel: &Channel| self.bars_history_max > 0 || !matches!(channel, Channel::Bars(_));
@@ -90,6 +117,13 @@ impl Config {
             connections_per_ip: public(Self::CONNECTIONS_PER_IP),
             new_connections_per_ip_per_s: public(Self::NEW_CONNECTIONS_PER_IP_PER_S),
             connections_max: 0,
+            new_connections_per_s: 0,
+            auth: AuthConfig::Off,
+            auth_failures_per_ip_per_min: public(Self::AUTH_FAILURES_PER_IP_PER_MIN),
+            connections_per_key: 0,
+            subscriptions_per_key: 0,
+            bytes_per_s_per_key: 0,
+            overload: OverloadConfig::default(),
             limits: wire::Limits::default(),
             heartbeat_ms: shard.heartbeat_ms,
             handshake_timeout: Duration::from_secs(5),

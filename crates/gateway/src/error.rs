@@ -31,6 +31,14 @@ pub enum GatewayError {
     /// An entry of the configured origins is none.
     #[error(transparent)]
     Origin(#[from] websocket::origin::InvalidOrigin),
+    /// A file of keys cannot be used.
+    #[error("the keys in {}: {reason}", .path.display())]
+    Auth {
+        /// Which file
+        path: std::path::PathBuf,
+        /// What is wrong
+        reason: String,
+    },
     /// The metrics could not be set up.
     #[error("cannot set up the metrics")]
     Metrics(#[source] metrics_exporter_prometheus::BuildError),

@@ -16,13 +16,14 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::oneshot;
 use websocket::origin::OriginList;
 
+use crate::auth::{Authentication, Reload};
 use crate::metrics::Metrics;
 use crate::recorder::{RecorderQueue, RecorderThread};
 use crate::sequencer::SequencerLoop;
-use crate::shard::{self, Order};
+use crate::shard::{self, Order, ShardHandle};
 use crate::state::Shared;
 use crate::upgrade::OriginPolicy;
-use crate::{Config, GatewayError, Outcome, accept, admin};
+use crate::{Config, GatewayError, Outcome, accept, admin, overload};
 
 /// How to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,7 @@ pub struct Gateway {
     admin: Option<std::net::TcpListener>,
     metrics: Metrics,
     origins: OriginPolicy,
+    auth: (Authentication, Reload),
 }
 
 /// Connections that may wait to be accepted: a restart under thousands of clients fills this within milliseconds. The
@@ -51,7 +53,7 @@ const BACKLOG: i32 = 4096;
 /// How long event streams may take for their last bytes once every session has ended.
 const LAST_BYTES_MAX: Duration = Duration::from_secs(1);
 
-/// How often histograms are folded and addresses forgotten.
+/// How often histograms are folded, addresses forgotten, and the files of keys looked at.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Gateway {
@@ -66,12 +68,13 @@ impl Gateway {
             _ => OriginPolicy::Listed(OriginList::parse(&config.origins)?),
         };
         let metrics = Metrics::new().map_err(GatewayError::Metrics)?;
+        let auth = Authentication::new(&config, &metrics)?;
         let bind_error = |source| GatewayError::Bind { address: config.listen, source };
         let listener = listen(config.listen).map_err(bind_error)?;
         let local_addr = listener.local_addr().map_err(bind_error)?;
         let admin =
             config.admin_listen.map(|address| listen(address).map_err(|source| GatewayError::Bind { address, source }));
-        Ok(Self { listener, local_addr, admin: admin.transpose()?, metrics, origins, config })
+        Ok(Self { listener, local_addr, admin: admin.transpose()?, metrics, origins, auth, config })
     }
 
     /// The address on which it takes operators' commands, if it does.
@@ -93,7 +96,8 @@ impl Gateway {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| GatewayError::Start { what: "the accept loop", source })?;
         let config = Config { shards: self.config.shards.max(1), ..self.config };
-        let shared = Arc::new(Shared::new(config, self.metrics, feed.epoch()));
+        let (auth, reload) = self.auth;
+        let shared = Arc::new(Shared::new(config, self.metrics, auth, feed.epoch()));
         let (failed, failure) = oneshot::channel();
         let (ended, ends) = mpsc::unbounded_channel();
         let mut threads = Threads::new(&shared);
@@ -113,7 +117,8 @@ impl Gateway {
                 .map_err(|source| GatewayError::Start { what: "the accept loop", source })?;
             let router = accept::router(&shared, self.origins);
             tokio::spawn(accept::accept(listener, router, Arc::clone(&shared)));
-            tokio::spawn(keep_up(Arc::clone(&shared)));
+            tokio::spawn(keep_up(Arc::clone(&shared), reload));
+            tokio::spawn(overload::watch(Arc::clone(&shared)));
             if let Some(admin) = self.admin {
                 let admin = TcpListener::from_std(admin)
                     .map_err(|source| GatewayError::Start { what: "the admin listener", source })?;
@@ -182,12 +187,16 @@ async fn supervise(
     }
 }
 
-async fn keep_up(shared: Arc<Shared>) {
+async fn keep_up(shared: Arc<Shared>, mut reload: Reload) {
     let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
         interval.tick().await;
         shared.metrics.upkeep();
         shared.admission.sweep(shared.clock.now().monotonic);
+        // Reads a few kilobytes when somebody has edited them, and the times of the files otherwise.
+        if shared.auth.reload(&mut reload, &shared.metrics) {
+            shared.shards.iter().for_each(ShardHandle::reconsider);
+        }
     }
 }
 

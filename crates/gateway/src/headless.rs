@@ -9,6 +9,7 @@ use tokio::runtime;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::oneshot;
 
+use crate::auth::{AuthConfig, Authentication};
 use crate::gateway::{End, Threads};
 use crate::metrics::Metrics;
 use crate::sequencer::SequencerLoop;
@@ -24,7 +25,9 @@ pub fn record(config: Config, feed: Box<dyn Feed>, mut stop: UnboundedReceiver<S
     let runtime = runtime.map_err(|source| GatewayError::Start { what: "the supervisor", source })?;
     let config = Config { shards: 0, start_on_first_subscriber: false, ..config };
     let metrics = Metrics::new().map_err(GatewayError::Metrics)?;
-    let shared = Arc::new(Shared::new(config, metrics, feed.epoch()));
+    // There is no door for anybody to come in by.
+    let (auth, _) = Authentication::new(&Config { auth: AuthConfig::Off, ..config.clone() }, &metrics)?;
+    let shared = Arc::new(Shared::new(config, metrics, auth, feed.epoch()));
     let (feed_ended, mut feed_end) = oneshot::channel();
     let (ended, mut ends) = mpsc::unbounded_channel();
     let mut threads = Threads::new(&shared);

@@ -11,10 +11,11 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use hub::StreamKey;
-use market::{BarInterval, Channel, Instrument, InstrumentId};
+use market::{BarInterval, Channel, ChannelSet, Instrument, InstrumentId};
 use serde::Deserialize;
 use wire::ErrorCode;
 
+use crate::auth::Caller;
 use crate::rest::{Params, elements, error};
 use crate::state::Shared;
 
@@ -33,9 +34,13 @@ pub(crate) struct HistoryQuery {
 }
 
 /// `GET /api/v1/bars?symbol=&interval=&limit=`: the newest bars, oldest first.
-pub(crate) async fn bars(State(shared): State<Arc<Shared>>, Params(query): Params<HistoryQuery>) -> Response {
+pub(crate) async fn bars(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Params(query): Params<HistoryQuery>,
+) -> Response {
     let asked = || {
-        let id = query.instrument(&shared)?;
+        let id = query.instrument(&shared, &caller)?;
         let interval = channel_of("interval", query.interval.as_deref().unwrap_or("1m"), "bars.")?;
         Ok::<_, Box<Response>>((id, interval, query.limit()?))
     };
@@ -44,6 +49,9 @@ pub(crate) async fn bars(State(shared): State<Arc<Shared>>, Params(query): Param
         Err(refusal) => return *refusal,
     };
     let Channel::Bars(interval) = channel else { return bad("interval is none") };
+    if let Some(refusal) = caller.refuse(&[], one(channel)) {
+        return refusal;
+    }
     if !shared.config.served().contains(Channel::Bars(BarInterval::M1)) {
         return error(StatusCode::NOT_FOUND, ErrorCode::UnknownChannel, "no bars are made here (bars_history)", &[]);
     }
@@ -51,33 +59,54 @@ pub(crate) async fn bars(State(shared): State<Arc<Shared>>, Params(query): Param
 }
 
 /// `GET /api/v1/book?symbol=&depth=`: the book as it is; nothing where none is known.
-pub(crate) async fn book(State(shared): State<Arc<Shared>>, Params(query): Params<HistoryQuery>) -> Response {
+pub(crate) async fn book(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Params(query): Params<HistoryQuery>,
+) -> Response {
     let asked = || {
-        let id = query.instrument(&shared)?;
+        let id = query.instrument(&shared, &caller)?;
         Ok::<_, Box<Response>>((id, channel_of("depth", query.depth.as_deref().unwrap_or("10"), "book.")?))
     };
     let (id, channel) = match asked() {
         Ok(asked) => asked,
         Err(refusal) => return *refusal,
     };
-    elements(&shared, move |sequencer| sequencer.snapshot(&[id], [channel].into_iter().collect())).await
+    if let Some(refusal) = caller.refuse(&[], one(channel)) {
+        return refusal;
+    }
+    elements(&shared, move |sequencer| sequencer.snapshot(&[id], one(channel))).await
 }
 
 /// `GET /api/v1/trades?symbol=&limit=`: the newest trades that are kept, oldest first.
-pub(crate) async fn trades(State(shared): State<Arc<Shared>>, Params(query): Params<HistoryQuery>) -> Response {
-    let asked = || Ok::<_, Box<Response>>((query.instrument(&shared)?, query.limit()?));
+pub(crate) async fn trades(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Params(query): Params<HistoryQuery>,
+) -> Response {
+    let asked = || Ok::<_, Box<Response>>((query.instrument(&shared, &caller)?, query.limit()?));
     let (id, limit) = match asked() {
         Ok(asked) => asked,
         Err(refusal) => return *refusal,
     };
+    if let Some(refusal) = caller.refuse(&[], one(Channel::Trades)) {
+        return refusal;
+    }
     elements(&shared, move |sequencer| sequencer.recent(StreamKey::new(id, Channel::Trades), limit)).await
 }
 
+fn one(channel: Channel) -> ChannelSet {
+    [channel].into_iter().collect()
+}
+
 impl HistoryQuery {
-    fn instrument(&self, shared: &Shared) -> Result<InstrumentId, Box<Response>> {
+    fn instrument(&self, shared: &Shared, caller: &Caller) -> Result<InstrumentId, Box<Response>> {
         let Some(symbol) = self.symbol.as_deref().filter(|symbol| !symbol.is_empty()) else {
             return Err(Box::new(bad("symbol is missing: name one as ?symbol=A")));
         };
+        if let Some(refusal) = caller.refuse(&[symbol], ChannelSet::EMPTY) {
+            return Err(Box::new(refusal));
+        }
         let known = shared.catalog().by_symbol(symbol).map(|Instrument { id, .. }| *id);
         known.ok_or_else(|| {
             let message = format!("unknown: {symbol}");

@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER};
 use http::{HeaderName, Method, StatusCode};
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
@@ -39,7 +39,7 @@ pub(crate) async fn openapi() -> Response {
 pub(crate) fn cors(origins: &OriginPolicy) -> CorsLayer {
     let layer = CorsLayer::new()
         .allow_methods([Method::GET, Method::HEAD])
-        .allow_headers([HeaderName::from_static("last-event-id"), IF_NONE_MATCH])
+        .allow_headers([AUTHORIZATION, HeaderName::from_static("last-event-id"), IF_NONE_MATCH])
         .expose_headers([ETAG, RETRY_AFTER])
         .max_age(PREFLIGHT_MAX_AGE);
     match origins {

@@ -54,6 +54,13 @@ catalogue! {
     CONNECTIONS = "tickerplant_connections", Kind::Gauge, "TCP connections open on the HTTP side, before or without an upgrade";
     ACCEPT_ERRORS = "tickerplant_accept_errors_total", Kind::Counter, "Failures to accept, such as running out of descriptors";
     UPGRADES_REFUSED = "tickerplant_upgrades_refused_total", Kind::Counter, "WebSocket upgrades and streams refused, by `reason`";
+    AUTH_REFUSED = "tickerplant_auth_refused_total", Kind::Counter, "Requests refused for what they present or do not present, by `reason`";
+    AUTH_RELOAD_ERRORS = "tickerplant_auth_reload_errors_total", Kind::Counter, "Times that the files of keys had changed and could not be read";
+    AUTH_SUCCESSES = "tickerplant_auth_successes_total", Kind::Counter, "Commands `auth` that were good";
+    AUTH_FAILURES = "tickerplant_auth_failures_total", Kind::Counter, "Commands `auth` that were refused";
+    NOT_ENTITLED = "tickerplant_not_entitled_total", Kind::Counter, "Answers `not_entitled` to sessions";
+    THROTTLED = "tickerplant_throttled_total", Kind::Counter, "Writes put off because a key was sent more than its bytes per second";
+    OVERLOADED = "tickerplant_overloaded", Kind::Gauge, "1 while new sessions are refused because of the load";
     SESSIONS = "tickerplant_sessions", Kind::Gauge, "Sessions open";
     SESSIONS_OPENED = "tickerplant_sessions_opened_total", Kind::Counter, "Sessions opened";
     DISCONNECTS = "tickerplant_disconnects_total", Kind::Counter, "Sessions ended, by `reason`";

@@ -16,15 +16,16 @@ use market::{Channel, ChannelSet, Instrument, InstrumentId, UnknownChannel};
 use serde::Deserialize;
 use wire::{Dialect, ErrorCode, FrameKind, ServerMessage};
 
+use crate::auth::Caller;
 use crate::state::{Phase, Shared};
 
 /// Symbols in one request: as many as a session may subscribe to by default.
 const SYMBOLS_MAX: usize = 10_000;
 
 /// `GET /api/v1/instruments`
-pub(crate) async fn instruments(State(shared): State<Arc<Shared>>) -> Response {
+pub(crate) async fn instruments(State(shared): State<Arc<Shared>>, caller: Caller) -> Response {
     let catalog = shared.catalog();
-    let instruments: Vec<&Instrument> = catalog.iter().collect();
+    let instruments: Vec<&Instrument> = catalog.iter().filter(|i| caller.allows(i.symbol.as_str())).collect();
     let mut body = Vec::new();
     let message = ServerMessage::Instruments { id: None, instruments: &instruments };
     wire::encode_message(Dialect::NativeJson, &message, &mut body);
@@ -42,17 +43,25 @@ pub(crate) struct SnapshotQuery {
 const SNAPSHOT_CHANNELS: [Channel; 4] = [Channel::Trades, Channel::Quotes, Channel::Ticker, Channel::Status];
 
 /// `GET /api/v1/snapshot?symbols=A,B&channels=quotes,book.10`; `*` is every symbol.
-pub(crate) async fn snapshot(State(shared): State<Arc<Shared>>, Params(query): Params<SnapshotQuery>) -> Response {
+pub(crate) async fn snapshot(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Params(query): Params<SnapshotQuery>,
+) -> Response {
+    let channels = match channels(&caller, query.channels.as_deref(), &SNAPSHOT_CHANNELS) {
+        Ok(channels) => channels,
+        Err(refusal) => return *refusal,
+    };
     let wanted = match query.symbols.as_deref() {
-        Some("*") => shared.catalog().iter().map(|instrument| instrument.id).collect(),
-        named => match resolve(&shared, named) {
+        Some("*") => {
+            let catalog = shared.catalog();
+            let allowed = catalog.iter().filter(|instrument| caller.allows(instrument.symbol.as_str()));
+            allowed.map(|instrument| instrument.id).collect()
+        }
+        named => match resolve(&shared, &caller, named) {
             Ok(ids) => ids,
             Err(refusal) => return *refusal,
         },
-    };
-    let channels = match channels(query.channels.as_deref(), &SNAPSHOT_CHANNELS) {
-        Ok(channels) => channels,
-        Err(refusal) => return *refusal,
     };
     elements(&shared, move |sequencer| sequencer.snapshot(&wanted, channels)).await
 }
@@ -110,7 +119,11 @@ pub(crate) async fn unknown_endpoint() -> Response {
 }
 
 /// The instruments of a list of symbols.
-pub(crate) fn resolve(shared: &Shared, symbols: Option<&str>) -> Result<Vec<InstrumentId>, Box<Response>> {
+pub(crate) fn resolve(
+    shared: &Shared,
+    caller: &Caller,
+    symbols: Option<&str>,
+) -> Result<Vec<InstrumentId>, Box<Response>> {
     let bad = |message: &str| Box::new(error(StatusCode::BAD_REQUEST, ErrorCode::BadCommand, message, &[]));
     let Some(symbols) = symbols.filter(|symbols| !symbols.is_empty()) else {
         return Err(bad("symbols is missing: name them as ?symbols=A,B, or ?symbols=* for all"));
@@ -118,6 +131,9 @@ pub(crate) fn resolve(shared: &Shared, symbols: Option<&str>) -> Result<Vec<Inst
     let names: Vec<&str> = symbols.split(',').collect();
     if names.len() > SYMBOLS_MAX {
         return Err(bad(&format!("{} symbols are too many, at most {SYMBOLS_MAX} are allowed", names.len())));
+    }
+    if let Some(refusal) = caller.refuse(&names, ChannelSet::EMPTY) {
+        return Err(Box::new(refusal));
     }
     let catalog = shared.catalog();
     let mut ids = Vec::with_capacity(names.len());
@@ -138,12 +154,18 @@ pub(crate) fn resolve(shared: &Shared, symbols: Option<&str>) -> Result<Vec<Inst
     Ok(ids)
 }
 
-/// The channels of a list of names; `default` when there is none.
-pub(crate) fn channels(names: Option<&str>, default: &[Channel]) -> Result<ChannelSet, Box<Response>> {
-    let Some(names) = names else { return Ok(default.iter().copied().collect()) };
-    names.split(',').map(str::parse).collect::<Result<_, UnknownChannel>>().map_err(|unknown| {
-        Box::new(error(StatusCode::BAD_REQUEST, ErrorCode::UnknownChannel, &unknown.to_string(), &[]))
-    })
+/// The channels of a list of names; when there is none those of `default`, as far as the caller may have them.
+pub(crate) fn channels(caller: &Caller, names: Option<&str>, default: &[Channel]) -> Result<ChannelSet, Box<Response>> {
+    let entitled = default.iter().copied().filter(|channel| caller.allows_channel(*channel)).collect();
+    let channels = match names {
+        // Where none of them is left, the answer says so.
+        None if entitled == ChannelSet::EMPTY => default.iter().copied().collect(),
+        None => entitled,
+        Some(names) => names.split(',').map(str::parse).collect::<Result<_, UnknownChannel>>().map_err(|unknown| {
+            Box::new(error(StatusCode::BAD_REQUEST, ErrorCode::UnknownChannel, &unknown.to_string(), &[]))
+        })?,
+    };
+    caller.refuse(&[], channels).map_or(Ok(channels), |refusal| Err(Box::new(refusal)))
 }
 
 /// The parameters of a query; mistakes are answered as all others are.

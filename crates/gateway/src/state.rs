@@ -11,8 +11,10 @@ use tokio::sync::Notify;
 
 use crate::Config;
 use crate::admission::Admission;
+use crate::auth::Authentication;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::overload::Overload;
 use crate::sequencer::SequencerHandle;
 use crate::shard::ShardHandle;
 
@@ -25,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
     pub(crate) admission: Admission,
+    pub(crate) auth: Authentication,
+    pub(crate) overload: Overload,
     pub(crate) sequencer: SequencerHandle,
     pub(crate) shards: Vec<ShardHandle>,
     pub(crate) responses: Responses,
@@ -78,7 +82,7 @@ pub(crate) enum Phase {
 
 impl Shared {
     /// With the epoch that the feed has from elsewhere, or a new one. Without shards nobody is served.
-    pub(crate) fn new(config: Config, metrics: Metrics, epoch: Option<&str>) -> Self {
+    pub(crate) fn new(config: Config, metrics: Metrics, auth: Authentication, epoch: Option<&str>) -> Self {
         let clock = Clock::start();
         let shards = config.shards;
         // Two runs cannot begin in the same nanosecond, and a later run sorts behind.
@@ -88,6 +92,8 @@ impl Shared {
             clock,
             metrics,
             admission: Admission::new(&config),
+            auth,
+            overload: Overload::default(),
             sequencer: SequencerHandle::default(),
             shards: (0..shards).map(|_| ShardHandle::new(config.shard_queue_bytes_max)).collect(),
             responses: Responses::default(),

@@ -14,13 +14,14 @@ use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use hub::{Position, StreamRequest, Targets};
+use hub::{Access, AuthRefusal, Position, StreamRequest, Targets};
 use market::{Channel, ChannelSet};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 use wire::{ErrorCode, Mode};
 
 use crate::admission::{NotAdmitted, Permit};
+use crate::auth::{self, Caller, Holding};
 use crate::metrics as names;
 use crate::rest::{Params, channels, error, json, resolve};
 use crate::shard::{NewStream, PipeReader, pipe};
@@ -67,11 +68,12 @@ const STREAM_CHANNELS: [Channel; 4] = [Channel::Trades, Channel::Quotes, Channel
 pub(crate) async fn stream(
     State(shared): State<Arc<Shared>>,
     Extension(Peer(ip)): Extension<Peer>,
+    caller: Caller,
     method: Method,
     headers: HeaderMap,
     Params(query): Params<StreamQuery>,
 ) -> Response {
-    let asked = query.request(&shared, &headers).and_then(|request| Ok((request, query.answer()?)));
+    let asked = query.request(&shared, &caller, &headers).and_then(|request| Ok((request, query.answer()?)));
     let (request, answer) = match asked {
         Ok(asked) => asked,
         Err(refusal) => return *refusal,
@@ -86,11 +88,15 @@ pub(crate) async fn stream(
         Ok(permit) => permit,
         Err(refusal) => return *refusal,
     };
+    let (access, holding) = match hold(&shared, &caller) {
+        Ok(held) => held,
+        Err(refusal) => return refusal,
+    };
     let after = request.after.clone();
     let (writer, reader) = pipe(&shared.responses);
     let fewest = shared.shards.iter().min_by_key(|shard| shard.load());
     if let Some(shard) = fewest {
-        shard.hand_over_stream(NewStream { writer, request, permit });
+        shard.hand_over_stream(NewStream { writer, request, permit, access, holding });
     }
     match answer {
         Answer::Events => events(Body::new(reader)),
@@ -108,8 +114,8 @@ fn events(body: Body) -> Response {
 }
 
 impl StreamQuery {
-    fn request(&self, shared: &Shared, headers: &HeaderMap) -> Result<StreamRequest, Box<Response>> {
-        let channels = channels(self.channels.as_deref(), &STREAM_CHANNELS)?;
+    fn request(&self, shared: &Shared, caller: &Caller, headers: &HeaderMap) -> Result<StreamRequest, Box<Response>> {
+        let channels = channels(caller, self.channels.as_deref(), &STREAM_CHANNELS)?;
         let served = shared.config.served();
         if let Some(channel) = channels.iter().find(|channel| !served.contains(*channel)) {
             let message = format!("{channel} is not served here");
@@ -117,13 +123,16 @@ impl StreamQuery {
         }
         let targets = match self.symbols.as_deref() {
             Some("*") => Targets::All,
-            named => Targets::Named(resolve(shared, named)?),
+            named => Targets::Named(resolve(shared, caller, named)?),
         };
         check_count(shared, channels, &targets)?;
         let mode = match number("interval_ms", self.interval_ms.as_deref(), INTERVAL_MS_MAX)? {
             Some(interval_ms) => Mode::Latest { interval_ms },
             None => Mode::Every,
         };
+        if let Some(refusal) = caller.refuse_mode(channels, mode) {
+            return Err(Box::new(refusal));
+        }
         // A client that connects again by itself repeats its query, and says in the header how far it has come since.
         let header = headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes).filter(|id| !id.is_empty());
         let after = match (header, self.after.as_deref()) {
@@ -185,13 +194,28 @@ fn admit(shared: &Shared, ip: std::net::IpAddr) -> Result<Permit, Box<Response>>
         let message = "the server is draining, connect again";
         return Err(refuse("draining", StatusCode::SERVICE_UNAVAILABLE, "5", ErrorCode::Internal, message));
     }
+    if let Some(overloaded) = shared.overload.now() {
+        let (label, status) = (overloaded.label(), StatusCode::SERVICE_UNAVAILABLE);
+        return Err(refuse(label, status, "5", ErrorCode::RateLimited, &overloaded.to_string()));
+    }
     shared.admission.admit(ip, shared.clock.now().monotonic).map_err(|refused| {
         let status = match refused {
-            NotAdmitted::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
+            NotAdmitted::Full(_) | NotAdmitted::RateOfAll(_) => StatusCode::SERVICE_UNAVAILABLE,
             NotAdmitted::PerIp(_) | NotAdmitted::Rate(_) => StatusCode::TOO_MANY_REQUESTS,
         };
         refuse(refused.label(), status, "1", ErrorCode::RateLimited, &refused.to_string())
     })
+}
+
+/// What the session begins with, and its place among the connections of its key.
+#[allow(clippy::result_large_err, reason = "a response is what the caller returns either way")]
+fn hold(shared: &Shared, caller: &Caller) -> Result<(Access, Option<Holding>), Response> {
+    let access = caller.0.access();
+    let Access::Granted(grant) = &access else { return Ok((access, None)) };
+    match shared.auth.holders.connect(grant) {
+        Ok(holding) => Ok((access, Some(holding))),
+        Err(limit) => Err(auth::refuse(shared, &AuthRefusal::TooManyConnections(limit))),
+    }
 }
 
 /// Waits until there is something after the client's position, and answers with it.

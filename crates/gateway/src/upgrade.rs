@@ -14,6 +14,7 @@ use http::header::{
     SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
 };
 use http::{StatusCode, Version};
+use hub::{Access, AuthRefusal};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -23,6 +24,7 @@ use websocket::origin::OriginList;
 use wire::Dialect;
 
 use crate::admission::{NotAdmitted, Permit};
+use crate::auth::{self, Holding, secret_in_url};
 use crate::metrics as names;
 use crate::shard::NewSession;
 use crate::state::{Phase, Shared};
@@ -51,7 +53,8 @@ pub(crate) struct UpgradeState {
 
 /// Seconds after which a refused client may try again; the answer is short because places free up all the time.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
-/// The same while draining: by then the process is gone and, behind a balancer, another one answers.
+/// The same while draining or overloaded: by then the process is gone or has less to do, or, behind a balancer, another one
+/// answers.
 const RETRY_AFTER_DRAIN_S: HeaderValue = HeaderValue::from_static("5");
 
 /// Answers an upgrade request.
@@ -61,6 +64,10 @@ pub(crate) async fn upgrade(
     mut request: Request,
 ) -> Response {
     let shared = state.shared;
+    if let Some(refusal) = secret_in_url(&shared, request.uri()) {
+        shared.metrics.reason(names::UPGRADES_REFUSED, "token_in_url").increment(1);
+        return refusal;
+    }
     let mut accepted = match judge(&request, &state.origins) {
         Ok(accepted) => accepted,
         Err(refusal) => {
@@ -72,6 +79,13 @@ pub(crate) async fn upgrade(
         Ok(permit) => permit,
         Err(response) => return response,
     };
+    let (access, holding) = match identify(&shared, &request, ip) {
+        Ok(identified) => identified,
+        Err(refusal) => {
+            shared.metrics.reason(names::UPGRADES_REFUSED, "auth").increment(1);
+            return auth::refuse(&shared, &refusal);
+        }
+    };
     if shared.config.deflate.is_some() {
         accepted.deflate = negotiate(&request);
     }
@@ -80,7 +94,15 @@ pub(crate) async fn upgrade(
     let deflate = accepted.deflate.as_ref().map(|(params, _)| *params);
     tokio::spawn(async move {
         match upgraded.await {
-            Ok(upgraded) => hand_over(&shared, upgraded, dialect, deflate, permit),
+            Ok(upgraded) => hand_over(&shared, upgraded, |stream, early| NewSession {
+                stream,
+                early,
+                dialect,
+                deflate,
+                permit,
+                access,
+                holding,
+            }),
             // The client went away while the 101 was written; the permit is dropped.
             Err(error) => tracing::debug!(%error, "the upgrade was not completed"),
         }
@@ -171,14 +193,30 @@ fn admit(shared: &Shared, ip: IpAddr) -> Result<Permit, Response> {
         let body = "the server is draining, connect again\n";
         return Err((StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, RETRY_AFTER_DRAIN_S)], body).into_response());
     }
+    if let Some(overloaded) = shared.overload.now() {
+        shared.metrics.reason(names::UPGRADES_REFUSED, overloaded.label()).increment(1);
+        let body = format!("{overloaded}\n");
+        return Err((StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, RETRY_AFTER_DRAIN_S)], body).into_response());
+    }
     shared.admission.admit(ip, shared.clock.now().monotonic).map_err(|refused| {
         shared.metrics.reason(names::UPGRADES_REFUSED, refused.label()).increment(1);
         let status = match refused {
-            NotAdmitted::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
+            NotAdmitted::Full(_) | NotAdmitted::RateOfAll(_) => StatusCode::SERVICE_UNAVAILABLE,
             NotAdmitted::PerIp(_) | NotAdmitted::Rate(_) => StatusCode::TOO_MANY_REQUESTS,
         };
         (status, [(RETRY_AFTER, RETRY_AFTER_S)], format!("{refused}\n")).into_response()
     })
+}
+
+/// Who the client is, as far as it says so in its request, and its place among the connections of its key.
+fn identify(shared: &Shared, request: &Request, ip: IpAddr) -> Result<(Access, Option<Holding>), AuthRefusal> {
+    let presented = shared.auth.of_headers(request.headers(), ip, &shared.admission, shared.clock.now())?;
+    let access = presented.access();
+    let holding = match &access {
+        Access::Granted(grant) => Some(shared.auth.holders.connect(grant).map_err(AuthRefusal::TooManyConnections)?),
+        Access::Open | Access::Required => None,
+    };
+    Ok((access, holding))
 }
 
 fn refuse(refusal: &Refusal) -> Response {
@@ -195,7 +233,7 @@ fn refuse(refusal: &Refusal) -> Response {
 }
 
 /// Takes the socket out of HTTP and gives it to the shard with the fewest sessions.
-fn hand_over(shared: &Shared, upgraded: Upgraded, dialect: Dialect, deflate: Option<Params>, permit: Permit) {
+fn hand_over(shared: &Shared, upgraded: Upgraded, session: impl FnOnce(std::net::TcpStream, Vec<u8>) -> NewSession) {
     let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
         // The accept loop serves no other type.
         tracing::error!("an upgraded connection is not a TCP stream");
@@ -209,7 +247,7 @@ fn hand_over(shared: &Shared, upgraded: Upgraded, dialect: Dialect, deflate: Opt
             let early = parts.read_buf.to_vec();
             let fewest = shared.shards.iter().min_by_key(|shard| shard.load());
             if let Some(shard) = fewest {
-                shard.hand_over(NewSession { stream, early, dialect, deflate, permit });
+                shard.hand_over(session(stream, early));
             }
         }
         Err(error) => tracing::debug!(%error, "the socket was lost at the upgrade"),

@@ -21,8 +21,8 @@ use book::ClientBook;
 use decode::{Element, Message};
 use feed::{Feed, Progress, ReplayOptions, Speed};
 use hub::{
-    Compression, Disconnect, Io, Now, Request, Sequencer, SequencerConfig, SessionKey, Shard, ShardConfig, StreamKey,
-    Upstream, Written,
+    Access, Compression, Disconnect, Io, Now, Request, Sequencer, SequencerConfig, SessionKey, Shard, ShardConfig,
+    StreamKey, Upstream, Written,
 };
 use market::{
     AssetClass, Book, BookDepth, BookSide, BookUpdate, Channel, Event, Instrument, InstrumentId, Level, Price, Size,
@@ -169,7 +169,7 @@ impl Room {
 
     fn open(&mut self, dialect: Dialect, subscribe: &Value) -> SessionKey {
         let now = self.now();
-        let session = self.shard.open(now, dialect, Compression::Off, &mut self.io);
+        let session = self.shard.open(now, dialect, Compression::Off, Access::Open, &mut self.io);
         let command = subscribe.to_string();
         self.shard.message(now, session, Encoding::Json, command.as_bytes(), &mut self.io);
         session

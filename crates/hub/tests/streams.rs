@@ -10,9 +10,9 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use hub::{Access, 
-    Disconnect, Io, Now, Request, Sequencer, SequencerConfig, SessionKey, Shard, ShardConfig, StreamRequest, Targets,
-    Upstream, Written,
+use hub::{
+    Access, Disconnect, Io, Now, Request, Sequencer, SequencerConfig, SessionKey, Shard, ShardConfig, StreamRequest,
+    Targets, Upstream, Written,
 };
 use market::{
     AssetClass, Channel, Event, Instrument, InstrumentId, Level, Price, Quote, Side, Size, Symbol, Tick, Timestamp,

@@ -12,6 +12,7 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 use crate::exit::{EXIT_CODES, Failure};
 use crate::export::Export;
 use crate::inspect::Inspect;
+use crate::keys::KeysCommand;
 use crate::layers::{self, Given, LayerError};
 use crate::settings::Settings;
 use crate::views::{BookArgs, InstrumentsArgs, TailArgs, View};
@@ -42,6 +43,9 @@ enum Subcommands {
     /// Write a recording in another format
     #[command(after_help = EXIT_CODES)]
     Export(Export),
+    /// Make, list and revoke API keys
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Keys(KeysCommand),
     /// Print the configuration that serve would use, and where each value comes from
     #[command(after_help = format!("{EVERYWHERE}\n\n{EXIT_CODES}"))]
     CheckConfig(Settings),
@@ -75,6 +79,7 @@ pub(crate) enum Invocation {
     Inspect(Inspect),
     Export(Export),
     View(View),
+    Keys(KeysCommand),
 }
 
 /// The effective configuration, before it is looked at as a whole.
@@ -96,13 +101,14 @@ pub(crate) fn load(
     let args: Vec<OsString> = args.collect();
     let variables: Vec<_> = variables.collect();
     let matches = Cli::command().try_get_matches_from(&args)?;
-    if let Some(("inspect" | "export" | "book" | "tail" | "instruments", _)) = matches.subcommand() {
+    if let Some(("inspect" | "export" | "book" | "tail" | "instruments" | "keys", _)) = matches.subcommand() {
         return Ok(match Cli::from_arg_matches(&matches)?.subcommand {
             Subcommands::Inspect(inspect) => Invocation::Inspect(inspect),
             Subcommands::Export(export) => Invocation::Export(export),
             Subcommands::Book(args) => Invocation::View(View::Book(args)),
             Subcommands::Tail(args) => Invocation::View(View::Tail(args)),
             Subcommands::Instruments(args) => Invocation::View(View::Instruments(args)),
+            Subcommands::Keys(command) => Invocation::Keys(command),
             Subcommands::Serve(_) | Subcommands::Record(_) | Subcommands::CheckConfig(_) => {
                 unreachable!("by their names")
             }
@@ -136,6 +142,7 @@ pub(crate) fn load(
         Subcommands::Tail(args) => return Ok(Invocation::View(View::Tail(args))),
         Subcommands::Instruments(args) => return Ok(Invocation::View(View::Instruments(args))),
         Subcommands::CheckConfig(settings) => (Command::CheckConfig, settings),
+        Subcommands::Keys(command) => return Ok(Invocation::Keys(command)),
     };
     let origins = given
         .into_values()

@@ -10,6 +10,7 @@ mod cli;
 mod exit;
 mod export;
 mod inspect;
+mod keys;
 mod layers;
 mod plan;
 mod report;
@@ -43,6 +44,7 @@ fn run() -> Result<(), Failure> {
         Invocation::Inspect(asked) => return inspect::inspect(&asked),
         Invocation::Export(asked) => return export::export(&asked),
         Invocation::View(view) => return views::run(view),
+        Invocation::Keys(command) => return keys::run(&command),
     };
     let plan = plan::Plan::new(&loaded.settings)?;
     match loaded.command {

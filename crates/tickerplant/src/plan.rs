@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use feed::{Feed, FeedError, Rebase, Repeat, ReplayOptions, SimulatorFeed};
-use gateway::{DeflateConfig, RecordConfig};
+use gateway::{AuthConfig, AuthFiles, DeflateConfig, RecordConfig};
 use tracing_subscriber::EnvFilter;
 
 use crate::exit::Failure;
-use crate::settings::{FeedSpec, LogFormat, Settings};
+use crate::settings::{AuthSetting, FeedSpec, LogFormat, Settings};
 
 /// Stands for no time limit: longer than any connection lasts, and far from the end of the clock.
 const NO_TIMEOUT: Duration = Duration::from_hours(365 * 24);
@@ -35,7 +35,11 @@ pub(crate) enum Source {
 impl Plan {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Failure> {
         Ok(Self {
-            gateway: gateway::Config { record: record_config(settings)?, ..gateway_config(settings) },
+            gateway: gateway::Config {
+                record: record_config(settings)?,
+                auth: auth_config(settings)?,
+                ..gateway_config(settings)
+            },
             source: Source::new(settings)?,
             log: EnvFilter::try_new(&settings.log)
                 .map_err(|error| Failure::Setting(format!("log: {:?} is not a filter: {error}", settings.log)))?,
@@ -124,6 +128,37 @@ fn record_config(settings: &Settings) -> Result<Option<RecordConfig>, Failure> {
     }))
 }
 
+/// Whether clients must authenticate. Where nobody has said and everybody could connect, nothing is served at all: a
+/// server that is open by mistake looks like one that works.
+fn auth_config(settings: &Settings) -> Result<AuthConfig, Failure> {
+    let files = AuthFiles {
+        api_keys: settings.api_keys_file.clone(),
+        jwt_secret: settings.jwt_secret_file.clone(),
+        jwt_public_key: settings.jwt_public_key_file.clone(),
+        jwt_jwks: settings.jwt_jwks_file.clone(),
+        jwt: auth::JwtConfig {
+            issuer: settings.jwt_issuer.clone(),
+            audience: settings.jwt_audience.clone(),
+            leeway_s: settings.jwt_leeway_s,
+        },
+    };
+    let none = AuthFiles { jwt: files.jwt.clone(), ..AuthFiles::default() };
+    let keys = "api_keys_file, jwt_secret_file, jwt_public_key_file or jwt_jwks_file";
+    match settings.auth {
+        AuthSetting::Off => Ok(AuthConfig::Off),
+        AuthSetting::Required if files == none => {
+            Err(Failure::Setting(format!("auth: required needs keys: give {keys}")))
+        }
+        AuthSetting::Auto if files == none && settings.listen.ip().is_loopback() => Ok(AuthConfig::Off),
+        AuthSetting::Auto if files == none => Err(Failure::Setting(format!(
+            "listen: {} can be reached from other machines, and no keys are given: give {keys}, or say --auth off to \
+             serve everybody",
+            settings.listen
+        ))),
+        AuthSetting::Required | AuthSetting::Auto => Ok(AuthConfig::Required(files)),
+    }
+}
+
 fn gateway_config(settings: &Settings) -> gateway::Config {
     let default = gateway::Config::new(settings.listen);
     gateway::Config {
@@ -154,7 +189,18 @@ fn gateway_config(settings: &Settings) -> gateway::Config {
             outbox_bytes_max: if settings.outbox_bytes_max == 0 { u32::MAX } else { settings.outbox_bytes_max },
             ping_interval_ms: settings.ping_interval_ms,
             pings_unanswered_max: settings.pings_unanswered_max,
-            ..default.limits
+            auth_timeout_ms: settings.auth_timeout_ms,
+        },
+        new_connections_per_s: settings.new_connections_per_s,
+        auth_failures_per_ip_per_min: settings
+            .auth_failures_per_ip_per_min
+            .unwrap_or(default.auth_failures_per_ip_per_min),
+        connections_per_key: settings.connections_per_key,
+        subscriptions_per_key: settings.subscriptions_per_key,
+        bytes_per_s_per_key: settings.bytes_per_s_per_key,
+        overload: gateway::OverloadConfig {
+            memory_bytes_max: settings.overload_memory_bytes_max,
+            lag_max: Duration::from_millis(settings.overload_lag_ms_max.into()),
         },
         heartbeat_ms: settings.heartbeat_ms,
         handshake_timeout: match settings.handshake_timeout_ms {

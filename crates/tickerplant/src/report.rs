@@ -38,6 +38,7 @@ fn derived(key: &str, plan: &Plan) -> Option<String> {
     Some(match key {
         "shards" => gateway.shards.to_string(),
         "connections_per_ip" => gateway.connections_per_ip.to_string(),
+        "auth_failures_per_ip_per_min" => gateway.auth_failures_per_ip_per_min.to_string(),
         "new_connections_per_ip_per_s" => gateway.new_connections_per_ip_per_s.to_string(),
         _ => return None,
     })

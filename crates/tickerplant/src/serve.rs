@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Context as _;
-use gateway::{Gateway, GatewayError, Outcome};
+use gateway::{AuthConfig, Gateway, GatewayError, Outcome};
 
 use tracing_subscriber::EnvFilter;
 
@@ -45,6 +45,13 @@ pub(crate) fn serve(plan: Plan) -> Result<(), Failure> {
     begin_logs(log, log_format);
     let stop = stop::listen().context("cannot listen for signals")?;
     let feed = source.open()?;
+    match &gateway.auth {
+        AuthConfig::Off if !gateway.listen.ip().is_loopback() => {
+            tracing::warn!(address = %gateway.listen, "authentication is off: everybody who reaches this address is served");
+        }
+        AuthConfig::Off => tracing::info!("authentication is off"),
+        AuthConfig::Required(_) => tracing::info!("clients must authenticate"),
+    }
     let gateway = Gateway::bind(gateway).map_err(failure)?;
     // A closed standard output is no reason not to serve.
     let _ = print_where_to_look(gateway.local_addr(), gateway.admin_addr());
@@ -57,6 +64,7 @@ pub(crate) fn serve(plan: Plan) -> Result<(), Failure> {
 fn failure(error: GatewayError) -> Failure {
     match error {
         GatewayError::Bind { .. } | GatewayError::Record { .. } => Failure::Listen(error),
+        GatewayError::Auth { .. } => Failure::Setting(error.to_string()),
         GatewayError::Origin(origin) => Failure::Setting(format!("allow_origin: {origin}")),
         other => Failure::Other(other.into()),
     }

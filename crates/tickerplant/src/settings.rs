@@ -142,9 +142,60 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "ADDRESS", value_parser = loopback, help_heading = "Server")]
     pub(crate) admin_listen: Option<SocketAddr>,
 
+    /// Whether clients must authenticate: off, required, or auto: required where there are keys, and off on a loopback
+    /// address without; on another address without keys the server does not start
+    #[arg(long, value_name = "WHETHER", value_enum, default_value = "auto", help_heading = "Authentication")]
+    pub(crate) auth: AuthSetting,
+    /// File of API keys; tickerplant keys makes them
+    #[arg(long, value_name = "FILE", help_heading = "Authentication")]
+    pub(crate) api_keys_file: Option<PathBuf>,
+    /// File with the secret of JWTs signed with HS256
+    #[arg(long, value_name = "FILE", help_heading = "Authentication")]
+    pub(crate) jwt_secret_file: Option<PathBuf>,
+    /// File with the public key, in PEM, of JWTs signed with RS256 or EdDSA
+    #[arg(long, value_name = "FILE", help_heading = "Authentication")]
+    pub(crate) jwt_public_key_file: Option<PathBuf>,
+    /// File with a JSON Web Key Set
+    #[arg(long, value_name = "FILE", help_heading = "Authentication")]
+    pub(crate) jwt_jwks_file: Option<PathBuf>,
+    /// The issuer (iss) that JWTs must have [default: any]
+    #[arg(long, value_name = "ISSUER", help_heading = "Authentication")]
+    pub(crate) jwt_issuer: Option<String>,
+    /// The audience (aud) that JWTs must be for [default: any]
+    #[arg(long, value_name = "AUDIENCE", help_heading = "Authentication")]
+    pub(crate) jwt_audience: Option<String>,
+    /// How far the clocks of the issuer of JWTs and of this machine may be apart, in seconds
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u32).range(..=3600), help_heading = "Authentication")]
+    pub(crate) jwt_leeway_s: u32,
+    /// How long a client may take to authenticate, in milliseconds; 0 = no limit
+    #[arg(long, value_name = "MS", default_value_t = Limits::default().auth_timeout_ms, help_heading = "Authentication")]
+    pub(crate) auth_timeout_ms: u32,
+    /// Tokens that are not good from one address in a minute, after which none is looked at; 0 = no limit [default: 30, on
+    /// a loopback address 0]
+    #[arg(long, value_name = "N", help_heading = "Authentication")]
+    pub(crate) auth_failures_per_ip_per_min: Option<u32>,
+    /// Connections of a key that does not say; 0 = no limit
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Authentication")]
+    pub(crate) connections_per_key: u32,
+    /// Subscribed pairs of channel and symbol of all connections of a key that does not say; 0 = no limit
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Authentication")]
+    pub(crate) subscriptions_per_key: u32,
+    /// Bytes per second sent to all connections of a key that does not say; 0 = no limit
+    #[arg(long, value_name = "BYTES", default_value_t = 0, help_heading = "Authentication")]
+    pub(crate) bytes_per_s_per_key: u32,
+
     /// Connections in all; 0 = no limit
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Limits")]
     pub(crate) connections_max: u32,
+    /// New connections per second in all; 0 = no limit
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Limits")]
+    pub(crate) new_connections_per_s: u32,
+    /// Memory of the process above which new clients are refused, in bytes; 0 = not looked at
+    #[arg(long, value_name = "BYTES", default_value_t = 0, help_heading = "Limits")]
+    pub(crate) overload_memory_bytes_max: u64,
+    /// How late data may leave before new clients are refused, in milliseconds; 0 = not looked at
+    #[arg(long, value_name = "MS", default_value_t = 0, help_heading = "Limits")]
+    pub(crate) overload_lag_ms_max: u32,
     /// Connections from one address; 0 = no limit [default: 64, on a loopback address 0]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub(crate) connections_per_ip: Option<u32>,
@@ -222,6 +273,17 @@ pub(crate) enum FeedSpec {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a feed is sim or recording:PATH")]
 pub(crate) struct UnknownFeed;
+
+/// Whether clients must authenticate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AuthSetting {
+    /// Where there are keys
+    Auto,
+    /// Never
+    Off,
+    /// Always
+    Required,
+}
 
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

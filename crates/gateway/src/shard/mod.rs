@@ -14,16 +14,17 @@ mod socket;
 mod sockets;
 mod turn;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hub::{StreamRequest, Upstream};
+use hub::{Access, StreamRequest, Upstream};
 use tokio::sync::Notify;
 use websocket::deflate::Params;
 use wire::Dialect;
 
 use crate::admission::Permit;
+use crate::auth::Holding;
 pub(crate) use pipe::{PipeReader, PipeWriter, pipe};
 pub(crate) use queue::Pushed;
 use queue::{Item, Queue};
@@ -39,6 +40,10 @@ pub(crate) struct NewSession {
     /// What was agreed of permessage-deflate
     pub(crate) deflate: Option<Params>,
     pub(crate) permit: Permit,
+    /// What the client has authenticated as, and whether it has to
+    pub(crate) access: Access,
+    /// Its place among the connections of its key
+    pub(crate) holding: Option<Holding>,
 }
 
 /// A response that a session is to fill.
@@ -47,6 +52,8 @@ pub(crate) struct NewStream {
     pub(crate) writer: PipeWriter,
     pub(crate) request: StreamRequest,
     pub(crate) permit: Permit,
+    pub(crate) access: Access,
+    pub(crate) holding: Option<Holding>,
 }
 
 /// What a shard is told to do.
@@ -68,6 +75,7 @@ pub(crate) struct ShardHandle {
     /// wait for that, and wake nobody.
     resting: AtomicBool,
     sessions: AtomicUsize,
+    lag_us: AtomicU64,
 }
 
 /// Bounded by the hand-shakes that complete within a turn of the shard.
@@ -76,6 +84,8 @@ struct Inbox {
     sessions: Vec<NewSession>,
     streams: Vec<NewStream>,
     order: Option<Order>,
+    /// Whether the keys have changed.
+    reconsider: bool,
 }
 
 impl ShardHandle {
@@ -86,6 +96,7 @@ impl ShardHandle {
             signal: Arc::default(),
             resting: AtomicBool::new(false),
             sessions: AtomicUsize::new(0),
+            lag_us: AtomicU64::new(0),
         }
     }
 
@@ -118,6 +129,22 @@ impl ShardHandle {
     pub(crate) fn order(&self, order: Order) {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner).order = Some(order);
         self.signal.notify_one();
+    }
+
+    /// Has the shard look at its sessions' grants again.
+    pub(crate) fn reconsider(&self) {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).reconsider = true;
+        self.signal.notify_one();
+    }
+
+    /// How late data leaves the shard: the worst since this was last asked, and not less than what waits now.
+    pub(crate) fn lag(&self, now: Duration) -> Duration {
+        let flushed = Duration::from_micros(self.lag_us.swap(0, Ordering::Relaxed));
+        flushed.max(self.queue.oldest().map_or(Duration::ZERO, |taken| now.saturating_sub(taken)))
+    }
+
+    fn note_lag(&self, lag: Duration) {
+        self.lag_us.fetch_max(lag.as_micros() as u64, Ordering::Relaxed);
     }
 
     /// Sessions that the shard has or is about to get.

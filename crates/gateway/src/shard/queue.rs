@@ -81,6 +81,11 @@ impl Queue {
         Pushed::Queued
     }
 
+    /// When the ticks of the item that waits longest were taken from the feed.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        self.items.lock().unwrap_or_else(PoisonError::into_inner).waiting.front().map(|item| item.taken)
+    }
+
     /// Moves everything that waits into `into`, which must be empty.
     pub(crate) fn take(&self, into: &mut VecDeque<Item>) {
         debug_assert!(into.is_empty());
@@ -141,6 +146,7 @@ mod tests {
             dialect: wire::Dialect::NativeJson,
             keys: vec![StreamKey::new(InstrumentId(0), Channel::Trades)],
             stars: market::ChannelSet::EMPTY,
+            star_symbols: hub::SymbolSet::ALL,
             snapshot: false,
             since: None,
             subscribes: true,

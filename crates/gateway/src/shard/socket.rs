@@ -4,7 +4,7 @@
 //! refused, because a socket that was just registered counts as not writable until the reactor has run.
 
 use std::io;
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 
 use super::ready::SocketWaker;
 use crate::admission::Permit;
+use crate::auth::Holding;
 
 /// See the module. A TLS stream would be another variant of what is inside.
 #[derive(Debug)]
@@ -26,7 +27,22 @@ pub(super) struct Socket {
     pub(super) peer: Peer,
     /// Whether the peer may have messages to inflate.
     pub(super) inflates: Inflates,
-    _permit: Permit,
+    pub(super) quota: Quota,
+    permit: Permit,
+}
+
+/// What a session takes of what its key may have.
+#[derive(Debug, Default)]
+pub(super) struct Quota {
+    /// Whether the key has been sent its bytes for now.
+    pub(super) throttled: bool,
+    pub(super) holding: Option<Holding>,
+}
+
+impl Quota {
+    pub(super) fn new(holding: Option<Holding>) -> Self {
+        Self { throttled: false, holding }
+    }
 }
 
 /// Whether the kernel takes bytes.
@@ -69,6 +85,7 @@ impl Socket {
         waker: Arc<SocketWaker>,
         inflates: Inflates,
         permit: Permit,
+        holding: Option<Holding>,
     ) -> io::Result<Self> {
         Ok(Self {
             stream: TcpStream::from_std(stream)?,
@@ -76,8 +93,14 @@ impl Socket {
             writing: Writing::Free,
             peer: Peer::Talking,
             inflates,
-            _permit: permit,
+            quota: Quota::new(holding),
+            permit,
         })
+    }
+
+    /// The client's address.
+    pub(super) fn ip(&self) -> IpAddr {
+        self.permit.ip()
     }
 
     pub(super) fn waker(&self) -> &Arc<SocketWaker> {
@@ -109,9 +132,9 @@ impl Socket {
         Written::Bytes(written)
     }
 
-    /// Whether the kernel has refused bytes; if not, all that was to be written is out.
+    /// Whether bytes had to wait; if not, all that was to be written is out.
     pub(super) fn is_blocked(&self) -> bool {
-        self.writing == Writing::Blocked
+        self.writing == Writing::Blocked || self.quota.throttled
     }
 
     /// Asks whether the kernel takes bytes again after it had refused.

@@ -8,13 +8,14 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hub::{Disconnect, Io, Request, SessionKey, Written};
-use metrics::Histogram;
+use hub::{AuthAttempt, AuthRefusal, Disconnect, Grant, Io, Now, OverKeyLimit, Request, SessionKey, Written};
+use metrics::{Counter, Histogram};
 
 use super::pipe::{PipeWriter, ReaderSide};
 use super::ready::{ReadyList, SocketWaker, Token};
-use super::socket::{Inflates, Peer, Read, Socket};
+use super::socket::{Inflates, Peer, Quota, Read, Socket};
 use crate::admission::Permit;
+use crate::auth::Holding;
 use crate::metrics as names;
 use crate::state::Shared;
 
@@ -28,6 +29,8 @@ const INFLATING: Duration = Duration::from_millis(100);
 const LINGERING_MAX: usize = 4096;
 /// Bytes that a closed socket may still send us.
 const LINGERING_BYTES_MAX: usize = 1 << 20;
+/// How long a session waits whose key has been sent its bytes: a fiftieth of what may be sent at once.
+const THROTTLED_PAUSE: Duration = Duration::from_millis(20);
 /// One frame in so many is put into the histograms; each observation is kept until the next second.
 const OBSERVE_EVERY: u32 = 16;
 
@@ -47,6 +50,12 @@ pub(super) struct Sockets {
     pub(super) now: Duration,
     /// Whether a lane was flushed since this was last cleared.
     pub(super) flushed: bool,
+    /// A token that a client has sent, until it is looked at; that is before its next message.
+    pub(super) attempt: Option<AuthAttempt>,
+    /// Sessions whose keys have been sent their bytes for now, and when to look at them again.
+    throttled: Vec<SessionKey>,
+    throttled_until: Duration,
+    throttles: Counter,
     flushes: u32,
     observers: Observers,
 }
@@ -62,6 +71,7 @@ struct Stream {
     generation: u32,
     writer: PipeWriter,
     waker: Arc<SocketWaker>,
+    quota: Quota,
     _permit: Permit,
 }
 
@@ -84,6 +94,7 @@ impl Sockets {
             elements: shared.metrics.histogram(names::FLUSH_ELEMENTS),
             bytes: shared.metrics.histogram(names::FLUSH_BYTES),
         };
+        let throttles = shared.metrics.counter(names::THROTTLED);
         Self {
             shared,
             shard,
@@ -95,6 +106,10 @@ impl Sockets {
             lingering_next: 0,
             now: Duration::ZERO,
             flushed: false,
+            attempt: None,
+            throttled: Vec::new(),
+            throttled_until: Duration::ZERO,
+            throttles,
             flushes: 0,
             observers,
         }
@@ -110,10 +125,19 @@ impl Sockets {
     }
 
     /// As [`Sockets::install`], for a response.
-    pub(super) fn install_stream(&mut self, key: SessionKey, writer: PipeWriter, permit: Permit) {
+    pub(super) fn install_stream(
+        &mut self,
+        key: SessionKey,
+        writer: PipeWriter,
+        permit: Permit,
+        holding: Option<Holding>,
+    ) {
         let waker = self.waker(key.index);
         writer.set_waker(waker.waker());
-        self.streams.insert(key.index, Stream { generation: key.generation, writer, waker, _permit: permit });
+        self.streams.insert(
+            key.index,
+            Stream { generation: key.generation, writer, waker, quota: Quota::new(holding), _permit: permit },
+        );
     }
 
     /// What has become of the response of the session at that index, if it has one.
@@ -139,6 +163,62 @@ impl Sockets {
     pub(super) fn get(&mut self, key: SessionKey) -> Option<&mut Socket> {
         let slot = self.open.get_mut(key.index as usize)?;
         if slot.generation == key.generation { slot.socket.as_mut() } else { None }
+    }
+
+    /// Looks at a token.
+    pub(super) fn authenticate_now(&mut self, attempt: &AuthAttempt, now: Now) -> Result<Arc<Grant>, AuthRefusal> {
+        let shared = Arc::clone(&self.shared);
+        let gone = || AuthRefusal::Failed("the connection is gone".to_owned());
+        let socket = self.get(attempt.session).ok_or_else(gone)?;
+        let grant = shared.auth.authenticate(&attempt.token, socket.ip(), &shared.admission, now)?;
+        let holders = &shared.auth.holders;
+        match &mut socket.quota.holding {
+            Some(holding) => holders.change(holding, &grant),
+            none @ None => holders.connect(&grant).map(|holding| *none = Some(holding)),
+        }
+        .map_err(AuthRefusal::TooManyConnections)?;
+        Ok(grant)
+    }
+
+    /// What a session takes of what its key may have, unless it is gone.
+    fn quota(&mut self, key: SessionKey) -> Option<&mut Quota> {
+        let slot = self.open.get_mut(key.index as usize)?;
+        if slot.generation == key.generation
+            && let Some(socket) = &mut slot.socket
+        {
+            return Some(&mut socket.quota);
+        }
+        let stream = self.streams.get_mut(&key.index)?;
+        if stream.generation == key.generation { Some(&mut stream.quota) } else { None }
+    }
+
+    /// Takes the sessions whose keys may be sent bytes again.
+    pub(super) fn unthrottled(&mut self) -> Vec<SessionKey> {
+        if self.throttled.is_empty() || self.now < self.throttled_until {
+            return Vec::new();
+        }
+        let keys = std::mem::take(&mut self.throttled);
+        for key in &keys {
+            if let Some(quota) = self.quota(*key) {
+                quota.throttled = false;
+            }
+        }
+        keys
+    }
+
+    /// When [`Sockets::unthrottled`] has some.
+    pub(super) fn throttled_until(&self) -> Option<Duration> {
+        (!self.throttled.is_empty()).then_some(self.throttled_until)
+    }
+
+    /// Puts off what is to be written to a session.
+    fn throttle(&mut self, key: SessionKey) -> Written {
+        if self.throttled.is_empty() {
+            self.throttled_until = self.now + THROTTLED_PAUSE;
+        }
+        self.throttles.increment(1);
+        self.throttled.push(key);
+        Written::Throttled
     }
 
     /// Notes that the session's peer has sent its close frame.
@@ -197,6 +277,16 @@ impl Sockets {
 
 impl Io for Sockets {
     fn write(&mut self, session: SessionKey, bytes: &[u8]) -> Written {
+        let now = self.now;
+        if let Some(quota) = self.quota(session) {
+            if quota.throttled {
+                return Written::Throttled;
+            }
+            if quota.holding.as_ref().is_some_and(|holding| !holding.may_send(bytes.len(), now)) {
+                quota.throttled = true;
+                return self.throttle(session);
+            }
+        }
         match self.get(session) {
             Some(socket) => socket.write(bytes),
             None => match self.streams.get(&session.index) {
@@ -204,6 +294,15 @@ impl Io for Sockets {
                 _ => Written::Broken,
             },
         }
+    }
+
+    fn authenticate(&mut self, attempt: AuthAttempt) {
+        self.attempt = Some(attempt);
+    }
+
+    fn hold_subscriptions(&mut self, session: SessionKey, count: usize) -> Result<(), OverKeyLimit> {
+        let holding = self.quota(session).and_then(|quota| quota.holding.as_mut());
+        holding.map_or(Ok(()), |holding| holding.subscribe(count))
     }
 
     fn request(&mut self, request: Request) {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use hub::{Access, Compression, DeflateConfig, Disconnect, Now, SessionKey, Shard, ShardConfig};
+use hub::{Compression, DeflateConfig, Disconnect, Now, SessionKey, Shard, ShardConfig};
 use metrics::Histogram;
 use websocket::{Incoming, Inflater, Reader, ReaderConfig, Violation};
 use wire::Encoding;
@@ -20,7 +20,7 @@ use super::queue::{Item, Queue};
 use super::ready::{ReadyList, Token};
 use super::socket::{Inflates, Read, Socket};
 use super::sockets::Sockets;
-use super::{NewSession, NewStream, Order};
+use super::{Inbox, NewSession, NewStream, Order};
 use crate::metrics as names;
 use crate::state::Shared;
 
@@ -200,9 +200,9 @@ impl Turns {
     /// Installs new sessions.
     fn take_inbox(&mut self) -> Option<Order> {
         let shard = &self.shared.shards[self.index];
-        let (sessions, streams, order) = {
+        let Inbox { sessions, streams, order, reconsider } = {
             let mut inbox = shard.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-            (std::mem::take(&mut inbox.sessions), std::mem::take(&mut inbox.streams), inbox.order.take())
+            std::mem::take(&mut *inbox)
         };
         for stream in streams {
             self.open_stream(stream);
@@ -210,7 +210,16 @@ impl Turns {
         for session in sessions {
             self.open(session);
         }
+        if reconsider {
+            self.reconsider();
+        }
         order
+    }
+
+    /// Holds the sessions to what their keys are worth now.
+    fn reconsider(&mut self) {
+        let (now, shared) = (self.now(), Arc::clone(&self.shared));
+        self.hub.reconsider(now, &mut |grant| shared.auth.reconsider(grant), &mut self.sockets);
     }
 
     fn follow(&mut self, order: Option<Order>) {
@@ -231,11 +240,11 @@ impl Turns {
     }
 
     fn open(&mut self, session: NewSession) {
-        let NewSession { stream, early, dialect, deflate, permit } = session;
+        let NewSession { stream, early, dialect, deflate, permit, access, holding } = session;
         let now = self.now();
         let key = self.hub.next_key();
         let inflates = if deflate.is_some() { Inflates::Yes } else { Inflates::No };
-        let socket = match Socket::new(stream, self.sockets.waker(key.index), inflates, permit) {
+        let socket = match Socket::new(stream, self.sockets.waker(key.index), inflates, permit, holding) {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::warn!(%error, "a socket could not be registered");
@@ -250,7 +259,7 @@ impl Turns {
         }
         self.readers[index] = Some(Reader::new(self.reader_config, deflate));
         let compression = deflate.map_or(Compression::Off, Compression::from);
-        let opened = self.hub.open(now, dialect, compression, Access::Open, &mut self.sockets);
+        let opened = self.hub.open(now, dialect, compression, access, &mut self.sockets);
         debug_assert_eq!(opened, key, "the hub keeps to the key that it announced");
         self.close_the_door(now, key);
         if !early.is_empty() {
@@ -262,11 +271,11 @@ impl Turns {
     }
 
     fn open_stream(&mut self, stream: NewStream) {
-        let NewStream { writer, request, permit } = stream;
+        let NewStream { writer, request, permit, access, holding } = stream;
         let now = self.now();
         let key = self.hub.next_key();
-        self.sockets.install_stream(key, writer, permit);
-        let opened = self.hub.open_stream(now, request, &mut self.sockets);
+        self.sockets.install_stream(key, writer, permit, holding);
+        let opened = self.hub.open_stream(now, request, access, &mut self.sockets);
         debug_assert_eq!(opened, key, "the hub keeps to the key that it announced");
         self.close_the_door(now, key);
     }
@@ -322,7 +331,9 @@ impl Turns {
             return;
         }
         if let Some(oldest) = std::mem::replace(&mut self.oldest, self.oldest_of_next.take()) {
-            self.feed_to_flush.record(now.monotonic.saturating_sub(oldest));
+            let lag = now.monotonic.saturating_sub(oldest);
+            self.feed_to_flush.record(lag);
+            self.shared.shards[self.index].note_lag(lag);
         }
     }
 
@@ -332,6 +343,10 @@ impl Turns {
         if self.hub.deadline().is_some_and(|deadline| deadline <= now.monotonic) {
             self.hub.advance(now, &mut self.sockets);
             self.note_flush();
+        }
+        for key in self.sockets.unthrottled() {
+            self.hub.writable(now, key, &mut self.sockets);
+            self.end_broken(key);
         }
         if now.monotonic >= self.export_due {
             self.export_due = now.monotonic + EXPORT_INTERVAL;
@@ -414,8 +429,8 @@ impl Turns {
         let Some(Some(reader)) = readers.get_mut(key.index as usize) else { return };
         // The hub ignores a key that it has forgotten, so events behind the one that ended the session are harmless.
         let result = reader.feed(bytes, inflater, &mut |incoming| match incoming {
-            Incoming::Text(text) => hub.message(now, key, Encoding::Json, text.as_bytes(), sockets),
-            Incoming::Binary(payload) => hub.message(now, key, Encoding::MessagePack, payload, sockets),
+            Incoming::Text(text) => message(hub, now, key, Encoding::Json, text.as_bytes(), sockets),
+            Incoming::Binary(payload) => message(hub, now, key, Encoding::MessagePack, payload, sockets),
             Incoming::Ping(payload) => hub.ping_received(now, key, payload, sockets),
             Incoming::Pong(_) => hub.pong_received(now, key),
             Incoming::Close { code, .. } => {
@@ -467,9 +482,18 @@ impl Turns {
             Phase::Draining(until) | Phase::ShuttingDown(until) => Some(until),
         };
         let busy = self.busy.then(|| self.sockets.now + BUSY_PAUSE);
-        let others = [self.hub.deadline(), self.sockets.deadline(), phase, busy];
+        let others = [self.hub.deadline(), self.sockets.deadline(), self.sockets.throttled_until(), phase, busy];
         let due = others.into_iter().flatten().fold(self.export_due, Duration::min);
         alarm.set(due, &self.shared.clock);
+    }
+}
+
+/// Passes a message on, and answers what the hub asks of it before the next.
+fn message(hub: &mut Shard, now: Now, key: SessionKey, encoding: Encoding, payload: &[u8], sockets: &mut Sockets) {
+    hub.message(now, key, encoding, payload, sockets);
+    if let Some(attempt) = sockets.attempt.take() {
+        let outcome = sockets.authenticate_now(&attempt, now);
+        hub.authenticated(now, attempt.session, attempt.id, outcome, sockets);
     }
 }
 

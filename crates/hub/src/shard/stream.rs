@@ -45,13 +45,7 @@ pub(super) fn retry_ms(message: &ServerMessage<'_>) -> Option<u64> {
 impl Shard {
     /// Opens a session whose messages are events, and subscribes for it. A client of it cannot authenticate later, and the
     /// shell has answered it by then if it asks for more than its grant covers; here nothing of that is delivered.
-    pub fn open_stream(
-        &mut self,
-        now: Now,
-        request: StreamRequest,
-        access: Access,
-        io: &mut impl Io,
-    ) -> SessionKey {
+    pub fn open_stream(&mut self, now: Now, request: StreamRequest, access: Access, io: &mut impl Io) -> SessionKey {
         // Elements in MessagePack are no text.
         let form = Form { dialect: Dialect::NativeJson, framing: Framing::EventStream };
         let key = self.open_as(now, form, Compression::Off, access, io);
