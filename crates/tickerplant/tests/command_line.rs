@@ -105,13 +105,65 @@ fn the_default_file_says_what_the_defaults_are() {
 #[test]
 fn the_report_can_be_given_back() {
     let mut command = tickerplant();
-    command.args(["check-config", "--listen", "0.0.0.0:1", "--sim-rate", "1e3", "--replay-speed", "max", "--log"]);
+    command.args([
+        "check-config",
+        "--listen",
+        "0.0.0.0:1",
+        "--auth",
+        "off",
+        "--sim-rate",
+        "1e3",
+        "--replay-speed",
+        "max",
+        "--log",
+    ]);
     command.args(["gateway=debug,info", "--feed", "recording:a \"b\".csv", "--feed", "recording:c:d.dbn"]);
     let report = effective(&mut command);
     assert!(report.contains("connections_per_ip = 64  # default"), "{report}");
     let config = file("report.toml", report.as_bytes());
     let again = effective(tickerplant().args(["check-config", "--config"]).arg(config));
     assert_eq!(values(&report), values(&again));
+}
+
+#[test]
+fn who_listens_to_others_says_whom_it_serves() {
+    let check = |args: &[&str]| tickerplant().arg("check-config").args(args).output().unwrap();
+    let open = check(&["--listen", "0.0.0.0:1"]);
+    assert_eq!(open.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&open.stderr).contains("or say --auth off"), "{open:?}");
+    for args in [
+        &["--listen", "0.0.0.0:1", "--auth", "off"][..],
+        &["--listen", "0.0.0.0:1", "--api-keys-file", "keys.toml"],
+        &["--listen", "[::1]:1"],
+    ] {
+        assert_eq!(check(args).status.code(), Some(0), "{args:?}");
+    }
+    assert_eq!(check(&["--auth", "required"]).status.code(), Some(2));
+}
+
+#[test]
+fn keys_are_made_listed_and_revoked() {
+    let path = file("keys.toml", b"");
+    let keys = |args: &[&str]| {
+        let (verb, rest) = args.split_first().unwrap();
+        let output = tickerplant().args(["keys", verb, "--file"]).arg(&path).args(rest).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let key = keys(&["new", "--name", "desk", "--symbols", "BTC-*,ETH-*", "--connections", "4"]);
+    assert!(key.starts_with("tp_") && key.trim_end().len() == 52, "{key}");
+    let stored = std::fs::read_to_string(&path).unwrap();
+    assert!(!stored.contains(&key.trim_end()[12..]) && stored.contains("symbols = [\"BTC-*\", \"ETH-*\"]"), "{stored}");
+    #[cfg(unix)]
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions()) & 0o777,
+        0o600
+    );
+    assert!(keys(&["list"]).contains("desk"));
+    assert_eq!(keys(&["revoke", "desk"]), format!("revoked {}\n", &key[3..11]));
+    let again = tickerplant().args(["keys", "revoke", "desk", "--file"]).arg(&path).output().unwrap();
+    assert_eq!(again.status.code(), Some(2));
 }
 
 #[test]
