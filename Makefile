@@ -159,5 +159,5 @@ lint-python: $(VENV)
 
 clean: ## remove everything that was built or installed in here
 	rm -rf $(TARGET) .venv web/node_modules web/dist web/sdk/dist web/test-results tests/e2e/node/node_modules test-results \
-		$(PEERS)/javascript/node_modules $(PEERS)/python/.venv $(PEERS)/axum/target
+		$(PEERS)/javascript/node_modules $(PEERS)/python/.venv $(PEERS)/rust/target
 	find tests scripts -name __pycache__ -prune -exec rm -rf {} +

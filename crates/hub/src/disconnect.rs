@@ -43,8 +43,6 @@ pub enum Disconnect {
     Replaced,
     /// The key that it presented has all the connections it may have.
     TooManyConnections,
-    /// An operator has closed it.
-    ClosedByOperator,
     /// The server has no room.
     OverCapacity,
     /// A fault of the server.
@@ -58,7 +56,7 @@ impl Disconnect {
             Self::PeerClosed | Self::Lost => return None,
             Self::Protocol { code, .. } => *code,
             Self::MessageTooBig => 1009,
-            Self::PingTimeout | Self::ClosedByOperator => 1008,
+            Self::PingTimeout => 1008,
             Self::Flood => 4429,
             Self::SlowConsumer => 4408,
             Self::AuthFailed | Self::AuthTimeout | Self::TokenExpired | Self::TokenRevoked => 4401,
@@ -87,7 +85,6 @@ impl Disconnect {
             Self::ShuttingDown => "the server is shutting down",
             Self::Replaced => "replaced by another connection",
             Self::TooManyConnections => "too many connections of this key",
-            Self::ClosedByOperator => "closed by an operator",
             Self::OverCapacity => "over capacity, try later",
             Self::Internal => "internal error",
         })
@@ -102,8 +99,7 @@ impl Disconnect {
             | Self::AuthTimeout
             | Self::TokenExpired
             | Self::TokenRevoked
-            | Self::Replaced
-            | Self::ClosedByOperator => false,
+            | Self::Replaced => false,
             Self::PeerClosed
             | Self::Lost
             | Self::PingTimeout
@@ -135,7 +131,6 @@ impl Disconnect {
             Self::ShuttingDown => "shutting_down",
             Self::Replaced => "replaced",
             Self::TooManyConnections => "too_many_connections",
-            Self::ClosedByOperator => "closed_by_operator",
             Self::OverCapacity => "over_capacity",
             Self::Internal => "internal",
         }
