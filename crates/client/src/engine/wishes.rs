@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use market::{Channel, ChannelSet};
 use wire::{Mode, Since, Subscribe, Symbols};
 
+use super::positions::Positions;
 use crate::subscription::{Setting, Subscription, SymbolList};
 
 /// What a command costs beside its symbols and positions, generously.
@@ -28,16 +29,6 @@ struct Wish {
     named: BTreeMap<String, Setting>,
     /// Set apart from all and then unsubscribed
     left_out: BTreeSet<String>,
-}
-
-/// Where streams left off.
-pub(super) trait Positions {
-    /// The epoch; none when nothing can be resumed.
-    fn epoch(&self) -> Option<&str>;
-    /// The last number of a stream that can be resumed.
-    fn of(&self, symbol: &str, channel: Channel) -> Option<u64>;
-    /// All that can be resumed of a channel, those with a number above 0 first.
-    fn of_channel(&self, channel: Channel) -> Vec<(String, u64)>;
 }
 
 impl Wishes {
