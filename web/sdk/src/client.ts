@@ -101,6 +101,8 @@ export class Client {
   /** Commands about streams that have no answer yet. */
   readonly #unanswered = new Map<number, Planned<Subscription>>();
   #transport: Transport | undefined;
+  /** The next connection is another request over this one, which works. */
+  #again: Transport | undefined;
   #channels: Channels | undefined;
   #welcome: Welcome | undefined;
   #commandId = 0;
@@ -261,7 +263,8 @@ export class Client {
   #open(attempt: number): void {
     this.#abandon();
     const transports = this.#transports;
-    const transport = transports[Math.floor(attempt / FAILURES_PER_TRANSPORT) % transports.length];
+    const transport = this.#again ?? transports[Math.floor(attempt / FAILURES_PER_TRANSPORT) % transports.length];
+    this.#again = undefined;
     if (transport === undefined) {
       return;
     }
@@ -306,6 +309,8 @@ export class Client {
         ? [ALL]
         : [...new Set(wanted.map(({ stream }) => stream.symbol))],
       intervalMs: every ? undefined : Math.min(...intervals.filter((interval) => interval !== undefined)),
+      // Who goes on from an id is sent what was missed and no state, which is owed to whoever has joined.
+      resume: wanted.every(({ stream }) => stream.fresh.size === 0),
     };
     let channels: Channels | undefined;
     try {
@@ -320,6 +325,11 @@ export class Client {
           alive: () => {
             if (this.#channels === channels) {
               this.#link.heard(this.#now());
+            }
+          },
+          stated: () => {
+            if (this.#channels === channels) {
+              this.#streams.stated();
             }
           },
           closed: (code, reason, retryAfterMs) => {
@@ -354,6 +364,10 @@ export class Client {
 
   #lost(code: number | undefined, reason: string): void {
     this.#abandon();
+    if (this.#link.connection.phase === "live") {
+      // What worked is tried first: where WebSockets are blocked, each cut would cost two failures and their waits.
+      this.#again = this.#transport;
+    }
     this.#link.lost(code, reason, this.#now());
     if (this.#link.connection.phase === "stopped") {
       this.#requests.end(new RequestError("closed", this.#link.connection.reason));
@@ -625,6 +639,7 @@ export class Client {
     this.#plannedAtMs = nowMs;
     if (this.#transport?.direction === "one-way") {
       if (this.#streams.pending) {
+        this.#again = this.#transport;
         this.#link.connect(nowMs);
       }
       return;

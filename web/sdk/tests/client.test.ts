@@ -337,7 +337,7 @@ describe("after a loss", () => {
     expect((await answer).map(({ symbol, tickSize }) => [symbol, String(tickSize)])).toEqual([["ES", "0.25"]]);
   });
 
-  test("the next transport is tried after two failures, and left again after a loss", () => {
+  test("the next transport is tried after two failures, and what worked is tried first after a loss", () => {
     const opened: string[] = [];
     const open = (name: "websocket" | "sse", succeed: boolean) => ({
       name,
@@ -377,7 +377,7 @@ describe("after a loss", () => {
         call();
       }
     }
-    expect(opened).toEqual(["websocket", "websocket", "sse", "websocket", "websocket"]);
+    expect(opened).toEqual(["websocket", "websocket", "sse", "sse", "sse"]);
   });
 });
 
@@ -538,12 +538,17 @@ test("over a one-way transport the wish is the address, and a change is another 
   server = new Scripted({ direction: "one-way" });
   const { words } = told(["trades"], ["ES"], { latestMs: 250 });
   server.client.connect();
-  expect(server.wish).toEqual({ channels: ["trades"], symbols: ["ES"], intervalMs: 250 });
+  expect(server.wish).toEqual({ channels: ["trades"], symbols: ["ES"], intervalMs: 250, resume: false });
   const head = `"symbol":"ES","time":"2024-07-01T13:30:00.000000001Z"`;
   const body = `"price":"5520.25","size":"3","side":"buy","trade_id":18446744073709551615`;
   server.receiveRaw(`{"sent_at":"2024-07-01T13:30:00.000000001Z","data":[{"type":"trade",${head},"seq":1,${body}}]}`);
   expect([server.client.connection.phase, ...words]).toEqual(["live", "ES trade 1"]);
   told(["quotes"], ["NQ"]);
   server.pass(400);
-  expect(server.wish).toEqual({ channels: ["trades", "quotes"], symbols: ["ES", "NQ"], intervalMs: undefined });
+  expect(server.wish).toEqual({
+    channels: ["trades", "quotes"],
+    symbols: ["ES", "NQ"],
+    intervalMs: undefined,
+    resume: false,
+  });
 });

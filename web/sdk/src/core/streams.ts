@@ -257,6 +257,13 @@ export class Streams<R extends Reader> {
     }
   }
 
+  /** All states that were asked for have come; a stream that has had no value has none. */
+  stated(): void {
+    for (const stream of this.all()) {
+      stream.due.clear();
+    }
+  }
+
   /** Judges the number of an element that has come, and counts it as seen. */
   judge(stream: Stream<R>, element: Element): Verdict {
     const before = stream.seq;

@@ -10,6 +10,9 @@ import type { Channels, Transport, TransportHandler, Wish } from "./transport";
 /** One event; the server's frames are 128 KiB of elements at most in MessagePack, and JSON takes about four times that. */
 const EVENT_CHARACTERS_MAX = 4 * 1_024 * 1_024;
 
+/** As long as any server of ours asks for; whoever comes back later than this seems dead to the reader. */
+const RETRY_MS_MAX = 60_000;
+
 /** How a stream ended, in the words of a close frame. */
 type Ending = readonly [code: number, reason: string, retryAfterMs?: number | undefined];
 
@@ -35,9 +38,33 @@ export class EventStreamTransport implements Transport {
         handler.closed(code, reason, retryAfterMs);
       }
     };
-    this.#run(handler, wish, token, abort.signal, () => listening).then(
-      ([code, reason, retryAfterMs]) => report(code, reason, retryAfterMs),
-      (error: unknown) => report(1006, error instanceof Error ? error.message : String(error)),
+    const query = queryOf(wish);
+    const parser = new EventParser((data, id) => {
+      if (!listening) {
+        return;
+      }
+      const closed = closeOf(data);
+      if (closed !== undefined) {
+        report(...closed, parser.retryMs);
+        abort.abort();
+        return;
+      }
+      handler.message(data);
+      if (id !== undefined && listening) {
+        this.#last = { query, id };
+        handler.stated();
+      }
+    });
+    const push = (chunk: string): void => {
+      if (listening) {
+        handler.alive();
+        parser.push(chunk);
+      }
+    };
+    const id = wish.resume && this.#last?.query === query ? this.#last.id : undefined;
+    this.#run(query, id, token, abort.signal, push).then(
+      ([code, reason, retryAfterMs]) => report(code, reason, retryAfterMs ?? parser.retryMs),
+      (error: unknown) => report(1006, error instanceof Error ? error.message : String(error), parser.retryMs),
     );
     return {
       send: () => {},
@@ -56,48 +83,50 @@ export class EventStreamTransport implements Transport {
   }
 
   async #run(
-    handler: TransportHandler,
-    wish: Wish,
+    query: string,
+    lastId: string | undefined,
     token: string | undefined,
     signal: AbortSignal,
-    listening: () => boolean,
+    push: (chunk: string) => void,
   ): Promise<Ending> {
-    const query = new URLSearchParams({ symbols: wish.symbols.join(","), channels: wish.channels.join(",") });
-    if (wish.intervalMs !== undefined) {
-      query.set("interval_ms", String(wish.intervalMs));
-    }
     const headers: Record<string, string> = { accept: "text/event-stream" };
     if (token !== undefined) {
       headers["authorization"] = `Bearer ${token}`;
     }
-    if (this.#last !== undefined && this.#last.query === query.toString()) {
-      headers["last-event-id"] = this.#last.id;
+    if (lastId) {
+      headers["last-event-id"] = lastId;
     }
     const fetcher = this.#fetch;
     const answer = await fetcher(`${this.#url}?${query}`, { headers, signal, cache: "no-store" });
     if (!answer.ok || answer.body === null) {
       return refusal(answer, await answer.text());
     }
-    const parser = new EventParser((data, id) => {
-      if (listening()) {
-        if (id !== undefined) {
-          this.#last = { query: query.toString(), id };
-        }
-        handler.message(data);
-      }
-    });
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {
       const { value, done } = await reader.read();
       if (done) {
         return [1006, "the event stream ended"];
       }
-      if (listening()) {
-        handler.alive();
-        parser.push(value);
-      }
+      push(value);
     }
   }
+}
+
+function queryOf(wish: Wish): string {
+  const query = new URLSearchParams({ symbols: wish.symbols.join(","), channels: wish.channels.join(",") });
+  if (wish.intervalMs !== undefined) {
+    query.set("interval_ms", String(wish.intervalMs));
+  }
+  return query.toString();
+}
+
+/** The event that stands for a close frame. Others are not read here: they would be read twice. */
+function closeOf(data: string): [code: number, reason: string] | undefined {
+  if (!data.startsWith('{"type":"closed"')) {
+    return;
+  }
+  const { code, message } = JSON.parse(data) as { readonly code: unknown; readonly message: unknown };
+  return [typeof code === "number" ? code : 1006, String(message)];
 }
 
 function refusal(answer: Response, body: string): Ending {
@@ -123,6 +152,8 @@ export class EventParser {
   #data: string[] = [];
   #characters = 0;
   #id: string | undefined;
+  /** How long the server asks to wait before connecting again. */
+  retryMs: number | undefined;
 
   constructor(emit: (data: string, id: string | undefined) => void) {
     this.#emit = emit;
@@ -155,9 +186,12 @@ export class EventParser {
     const value = colon < 0 ? "" : line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1);
     if (field === "data") {
       this.#data.push(value);
-      this.#characters += value.length;
+      // A line without characters takes memory too.
+      this.#characters += value.length + 1;
     } else if (field === "id" && !value.includes("\0")) {
       this.#id = value;
+    } else if (field === "retry" && /^\d+$/.test(value)) {
+      this.retryMs = Math.min(RETRY_MS_MAX, Number(value));
     }
   }
 }

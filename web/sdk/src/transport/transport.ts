@@ -10,6 +10,8 @@ export interface TransportHandler {
   message(data: Uint8Array | string): void;
   /** The connection lives, though it said nothing. */
   alive(): void;
+  /** One-way: the state of everything that was wished has been sent. */
+  stated(): void;
   /** It is over, or never began. `code` is that of a WebSocket close frame, or one that means the same. */
   closed(code: number, reason: string, retryAfterMs?: number | undefined): void;
 }
@@ -25,6 +27,8 @@ export interface Wish {
   readonly symbols: readonly string[];
   /** `undefined`: every element. */
   readonly intervalMs: number | undefined;
+  /** Whether to go on from where the last connection broke off; if not, the state comes first. */
+  readonly resume: boolean;
 }
 
 export interface Transport {
