@@ -45,14 +45,15 @@ pub(crate) fn serve(plan: Plan) -> Result<(), Failure> {
     begin_logs(log, log_format);
     let stop = stop::listen().context("cannot listen for signals")?;
     let feed = source.open()?;
-    match &gateway.auth {
-        AuthConfig::Off if !gateway.listen.ip().is_loopback() => {
-            tracing::warn!(address = %gateway.listen, "authentication is off: everybody who reaches this address is served");
-        }
-        AuthConfig::Off => tracing::info!("authentication is off"),
-        AuthConfig::Required(_) => tracing::info!("clients must authenticate"),
-    }
+    let (listen, everybody) = (gateway.listen, matches!(gateway.auth, AuthConfig::Off));
     let gateway = Gateway::bind(gateway).map_err(failure)?;
+    if everybody && !listen.ip().is_loopback() {
+        tracing::warn!(address = %listen, "authentication is off: everybody who reaches this address is served");
+    } else if everybody {
+        tracing::info!("authentication is off");
+    } else {
+        tracing::info!("clients must authenticate");
+    }
     // A closed standard output is no reason not to serve.
     let _ = print_where_to_look(gateway.local_addr(), gateway.admin_addr());
     match gateway.run(feed, stop).map_err(failure)? {
