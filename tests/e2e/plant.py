@@ -35,6 +35,7 @@ class Plant:
         self.lines = []
         self.address = None
         self._listening = threading.Event()
+        self._printed = threading.Condition()
         # The thread drains stdout to its end, so that the server never blocks on a full pipe.
         self._reader = threading.Thread(target=self._read_stdout, daemon=True)
         self._reader.start()
@@ -45,11 +46,24 @@ class Plant:
 
     def _read_stdout(self):
         for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
+            with self._printed:
+                self.lines.append(line.rstrip("\n"))
+                self._printed.notify_all()
             if self.address is None and (match := LISTENING.search(line)):
                 self.address = match[1]
                 self._listening.set()
         self._listening.set()
+
+    def line(self, word):
+        """The line of the report that begins with the word, once it has been printed."""
+
+        def found():
+            return next((line for line in self.lines if line.split()[:1] == [word]), None)
+
+        with self._printed:
+            if not self._printed.wait_for(found, START_S):
+                raise AssertionError(f"no line begins with {word!r}: {self.lines}")
+            return found()
 
     @property
     def http(self):

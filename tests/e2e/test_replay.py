@@ -264,7 +264,7 @@ def post(url):
 
 
 def admin(server, path):
-    address = next(line.split()[1] for line in server.lines if line.strip().startswith("admin"))
+    address = server.line("admin").split()[1]
     return post(address.removesuffix("/admin") + path)
 
 
