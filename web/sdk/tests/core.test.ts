@@ -17,6 +17,9 @@ describe("backoff", () => {
     backoff.next(0);
     expect(backoff.next(4_999)).toBe(1000);
     expect(backoff.next(5_000)).toBe(250);
+    for (let cut = 0; cut < 10; cut += 1) {
+      expect(backoff.next(1)).toBeLessThanOrEqual(1000);
+    }
   });
 
   test("never comes back before the server asked to, once", () => {

@@ -28,6 +28,9 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// The most failures in a row that count when the connection that was lost had been ready
+    pub(super) const FAILURES_AFTER_SESSION_MAX: u32 = 3;
+
     /// The pause after so many failures in a row (0 for the first), with `draw` from [0, 2^32).
     pub(super) fn pause(&self, failures: u32, draw: u32) -> Duration {
         let bound = self.first.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(self.longest);

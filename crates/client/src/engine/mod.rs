@@ -266,6 +266,8 @@ impl Engine {
             Phase::Ready { since } if now.monotonic.saturating_sub(since) >= backoff.forgiven_after => {
                 self.failures = 0;
             }
+            // It was reached at least: worth asking again soon, however often it was lost.
+            Phase::Ready { .. } => self.failures = self.failures.min(Backoff::FAILURES_AFTER_SESSION_MAX),
             _ => {}
         }
         let asked_back = match &reason {

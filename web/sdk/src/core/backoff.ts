@@ -13,6 +13,8 @@ const BASE_MS = 500;
 const CEILING_MS = 15_000;
 /** A connection that lasted this long ends the row of failures; a shorter one may be a server that is failing. */
 const STABLE_MS = 5_000;
+/** A server that was reached at all is worth asking again within `BASE_MS * 2 ** this`, however often it was lost. */
+const FAILURES_AFTER_LIFE_MAX = 2;
 
 export class Backoff {
   readonly #random: () => number;
@@ -38,6 +40,8 @@ export class Backoff {
   next(livedMs: number): number {
     if (livedMs >= STABLE_MS) {
       this.#failures = 0;
+    } else if (livedMs > 0) {
+      this.#failures = Math.min(this.#failures, FAILURES_AFTER_LIFE_MAX);
     }
     const ceiling = Math.min(CEILING_MS, BASE_MS * 2 ** Math.min(this.#failures, 10));
     this.#failures += 1;
