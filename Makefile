@@ -14,7 +14,7 @@ SHELL := /usr/bin/env bash
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help setup run test test-rust test-web test-browser test-e2e conformance fuzz instructions \
-	bench bench-build bench-scale bench-code lint lint-rust lint-deps lint-web lint-python \
+	examples bench bench-build bench-scale bench-code lint lint-rust lint-deps lint-web lint-python \
 	clean tools chromium
 
 ARGS ?= --sim-scenario busy
@@ -31,7 +31,10 @@ PYTHON := .venv/bin/python
 VENV := .venv/.installed
 WEB_MODULES := web/node_modules/.package-lock.json
 WEB_BUILD := web/dist/index.html
-WEB_SOURCES := $(shell find web/src web/sdk/src web/public web/index.html web/vite.config.ts web/tsconfig*.json -type f 2>/dev/null)
+WEB_SOURCES := $(shell find web/src web/sdk/src web/sdk/vite.config.ts web/public web/index.html web/vite.config.ts \
+	web/tsconfig*.json -type f 2>/dev/null)
+SDK_BUILD := web/sdk/dist/index.js
+EXAMPLE_MODULES := examples/typescript/node_modules/.package-lock.json
 E2E_MODULES := tests/e2e/node/node_modules/.package-lock.json
 
 help: ## list the targets
@@ -54,6 +57,14 @@ $(WEB_BUILD): $(WEB_MODULES) $(WEB_SOURCES)
 	npm --prefix web run build
 	@touch $@
 
+$(SDK_BUILD): $(WEB_MODULES) $(WEB_SOURCES)
+	npm --prefix web run build:sdk
+	@touch $@
+
+$(EXAMPLE_MODULES): examples/typescript/package.json examples/typescript/package-lock.json web/sdk/package.json | tools
+	npm --prefix examples/typescript ci --no-audit --no-fund
+	@touch $@
+
 $(E2E_MODULES): tests/e2e/node/package.json tests/e2e/node/package-lock.json | tools
 	npm --prefix tests/e2e/node ci --no-audit --no-fund
 	@touch $@
@@ -72,6 +83,10 @@ run: $(WEB_BUILD) ## build all with the dashboard inside, and serve a simulated 
 	cargo build --release --package tickerplant
 	exec $(RELEASE_BINARY) serve $(ARGS)
 
+# All packages are named, so that they are built with the features that the tests of all packages have.
+examples: $(EXAMPLE_MODULES) $(SDK_BUILD) ## build what is in examples/
+	cargo build --workspace --example bot --example csv_logger
+
 # --- test ---
 
 test: test-rust test-web test-browser test-e2e ## run every test: Rust, web units, browser, end to end
@@ -85,7 +100,7 @@ test-web: $(WEB_MODULES) ## unit tests of the web code
 test-browser: $(WEB_BUILD) chromium $(DEBUG_BINARY) ## the dashboard in a browser, on the real server
 	TICKER_BIN=$(DEBUG_BINARY) npm --prefix web run e2e
 
-test-e2e: $(VENV) $(E2E_MODULES) chromium $(DEBUG_BINARY) ## the real server from outside: clients in Python, Node and Chromium
+test-e2e: $(VENV) $(E2E_MODULES) chromium $(DEBUG_BINARY) examples $(WEB_BUILD) ## the real server from outside: clients in Python, Node and Chromium
 	TICKER_BIN=$(DEBUG_BINARY) $(PYTHON) -m pytest tests/e2e
 
 # cargo knows best whether it is up to date.
@@ -158,6 +173,6 @@ lint-python: $(VENV)
 	.venv/bin/ruff format --check tests/e2e
 
 clean: ## remove everything that was built or installed in here
-	rm -rf $(TARGET) .venv web/node_modules web/dist web/sdk/dist web/test-results tests/e2e/node/node_modules test-results \
+	rm -rf $(TARGET) .venv web/node_modules web/dist web/sdk/dist web/test-results tests/e2e/node/node_modules examples/typescript/node_modules test-results \
 		$(PEERS)/javascript/node_modules $(PEERS)/python/.venv $(PEERS)/rust/target
 	find tests scripts -name __pycache__ -prune -exec rm -rf {} +

@@ -12,7 +12,7 @@ const BUDGET_BYTES = 21_500;
 const web = fileURLToPath(new URL("..", import.meta.url));
 execFileSync("npx", ["vite", "build", "--config", "sdk/vite.config.ts", "--logLevel", "error"], {
   cwd: web,
-  env: { ...process.env, BUNDLE: "1" },
+  env: { ...process.env, SDK: "size" },
   stdio: "inherit",
 });
 const bytes = gzipSync(readFileSync(`${web}/node_modules/.cache/sdk-size/index.js`), { level: 9 }).length;

@@ -54,8 +54,9 @@ pub(crate) fn router(shared: &Arc<Shared>, origins: OriginPolicy) -> Router {
         .fold(guarded, add)
         .route("/api/{*rest}", axum::routing::any(rest::unknown_endpoint))
         .method_not_allowed_fallback(rest::method_not_allowed)
-        .layer(cors)
+        // Files too: pages of the allowed origins import the SDK from here.
         .fallback(get(assets::serve))
+        .layer(cors)
         .layer(axum::middleware::from_fn(http_policy::not_modified))
         .layer(http_policy::compression())
         .route("/ws", axum::routing::any(upgrade::upgrade).with_state(upgrades))
