@@ -5,6 +5,7 @@
 # SET                 which cases `make conformance` runs: ci (default) or all
 # TICKER_SOAK_S       how long the longer end-to-end tests listen (default 10)
 # FUZZ_SECONDS        how long `make fuzz` runs each target (default 60)
+# MDBOOK              the command of mdBook for `make docs` (default mdbook, installed when it is missing)
 # QUICK               set: `make bench` makes one short run of each
 # CARGO_TARGET_DIR    where Rust builds go (default target)
 
@@ -14,7 +15,7 @@ SHELL := /usr/bin/env bash
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help setup run test test-rust test-web test-browser test-e2e conformance fuzz instructions \
-	examples bench bench-build bench-scale bench-code lint lint-rust lint-deps lint-web lint-python \
+	examples bench bench-build bench-scale bench-code lint lint-rust lint-deps lint-web lint-python lint-docs docs \
 	clean tools chromium
 
 ARGS ?= --sim-scenario busy
@@ -154,7 +155,7 @@ bench-code: | tools ## what the pieces cost: simulator, encoding, the load gener
 
 # --- lint ---
 
-lint: lint-rust lint-deps lint-web lint-python ## formatting and static checks of everything
+lint: lint-rust lint-deps lint-web lint-python lint-docs ## formatting and static checks of everything
 
 lint-rust: | tools
 	cargo fmt --all --check
@@ -171,6 +172,21 @@ lint-web: $(WEB_MODULES)
 lint-python: $(VENV)
 	.venv/bin/ruff check tests/e2e
 	.venv/bin/ruff format --check tests/e2e
+
+lint-docs: | tools
+	scripts/docs check
+
+# --- documents ---
+
+MDBOOK ?= mdbook
+BOOK := $(TARGET)/book
+
+docs: lint-docs ## build the book of all documents, into target/book/site
+	@command -v $(MDBOOK) >/dev/null || { echo "installing mdBook, once"; cargo install mdbook --locked --quiet --no-default-features --features search; }
+	scripts/docs stage $(BOOK)
+	$(MDBOOK) build $(BOOK)
+	scripts/docs check-site $(BOOK)/site
+	@echo "open $(BOOK)/site/index.html"
 
 clean: ## remove everything that was built or installed in here
 	rm -rf $(TARGET) .venv web/node_modules web/dist web/sdk/dist web/test-results tests/e2e/node/node_modules examples/typescript/node_modules test-results \
