@@ -14,7 +14,7 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-rust test-web test-browser test-e2e conformance fuzz instructions \
+.PHONY: help setup run test test-rust test-web test-python test-browser test-e2e conformance fuzz instructions \
 	examples bench bench-build bench-scale bench-code lint lint-rust lint-deps lint-web lint-python lint-docs docs \
 	clean tools chromium
 
@@ -90,13 +90,16 @@ examples: $(EXAMPLE_MODULES) $(SDK_BUILD) ## build what is in examples/
 
 # --- test ---
 
-test: test-rust test-web test-browser test-e2e ## run every test: Rust, web units, browser, end to end
+test: test-rust test-web test-python test-browser test-e2e ## run every test: Rust, web units, the Python SDK, browser, end to end
 
 test-rust: | tools ## Rust tests of all crates
 	cargo test --workspace --no-fail-fast
 
 test-web: $(WEB_MODULES) ## unit tests of the web code
 	npm --prefix web test
+
+test-python: $(VENV) $(DEBUG_BINARY) ## the Python SDK, its engine alone and on the real server
+	TICKER_BIN=$(DEBUG_BINARY) $(PYTHON) -m pytest sdk/python
 
 test-browser: $(WEB_BUILD) chromium $(DEBUG_BINARY) ## the dashboard in a browser, on the real server
 	TICKER_BIN=$(DEBUG_BINARY) npm --prefix web run e2e
@@ -170,8 +173,9 @@ lint-web: $(WEB_MODULES)
 	npm --prefix web run lint
 
 lint-python: $(VENV)
-	.venv/bin/ruff check tests/e2e
-	.venv/bin/ruff format --check tests/e2e
+	.venv/bin/ruff check tests/e2e sdk/python
+	.venv/bin/ruff format --check tests/e2e sdk/python
+	.venv/bin/mypy --config-file sdk/python/pyproject.toml sdk/python/src
 
 lint-docs: | tools
 	scripts/docs check
@@ -191,4 +195,4 @@ docs: lint-docs ## build the book of all documents, into target/book/site
 clean: ## remove everything that was built or installed in here
 	rm -rf $(TARGET) .venv web/node_modules web/dist web/sdk/dist web/test-results tests/e2e/node/node_modules examples/typescript/node_modules test-results \
 		$(PEERS)/javascript/node_modules $(PEERS)/python/.venv $(PEERS)/rust/target
-	find tests scripts -name __pycache__ -prune -exec rm -rf {} +
+	find tests scripts sdk -name __pycache__ -prune -exec rm -rf {} +
