@@ -6,6 +6,7 @@
 //! What is *not* here: files, their reloading, and how often somebody may try (`gateway`); what entitlements do to a
 //! session (`hub`).
 
+mod admin;
 mod authenticator;
 mod bearer;
 mod entitlement;
@@ -13,6 +14,7 @@ mod jwt;
 mod key;
 mod keyring;
 
+pub use admin::{AdminKey, InvalidAdminKey};
 pub use authenticator::{Authenticator, Expires, Rejected, TOKEN_BYTES_MAX, Verified};
 pub use bearer::{BadHeader, bearer, secret_in_query};
 pub use entitlement::{InvalidEntitlement, Spec};

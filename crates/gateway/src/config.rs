@@ -81,6 +81,8 @@ pub struct Config {
     pub record: Option<RecordConfig>,
     /// Where operators' commands are taken; none takes none
     pub admin_listen: Option<SocketAddr>,
+    /// The file with the key of operators; needed where `admin_listen` is no loopback address
+    pub admin_key_file: Option<std::path::PathBuf>,
     /// For everything that is drawn by lot, such as session names and jitter
     pub seed: u64,
 }
@@ -137,6 +139,7 @@ impl Config {
             shard_queue_bytes_max: 32 << 20,
             record: None,
             admin_listen: None,
+            admin_key_file: None,
             seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0),
         }
     }

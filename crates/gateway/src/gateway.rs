@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::oneshot;
 use websocket::origin::OriginList;
 
+use crate::admin::Door;
 use crate::auth::{Authentication, Reload};
 use crate::metrics::Metrics;
 use crate::recorder::{RecorderQueue, RecorderThread};
@@ -41,6 +42,7 @@ pub struct Gateway {
     listener: std::net::TcpListener,
     local_addr: SocketAddr,
     admin: Option<std::net::TcpListener>,
+    door: Arc<Door>,
     metrics: Metrics,
     origins: OriginPolicy,
     auth: (Authentication, Reload),
@@ -69,12 +71,13 @@ impl Gateway {
         };
         let metrics = Metrics::new().map_err(GatewayError::Metrics)?;
         let auth = Authentication::new(&config, &metrics)?;
+        let door = Arc::new(Door::new(&config)?);
         let bind_error = |source| GatewayError::Bind { address: config.listen, source };
         let listener = listen(config.listen).map_err(bind_error)?;
         let local_addr = listener.local_addr().map_err(bind_error)?;
         let admin =
             config.admin_listen.map(|address| listen(address).map_err(|source| GatewayError::Bind { address, source }));
-        Ok(Self { listener, local_addr, admin: admin.transpose()?, metrics, origins, auth, config })
+        Ok(Self { listener, local_addr, admin: admin.transpose()?, door, metrics, origins, auth, config })
     }
 
     /// The address on which it takes operators' commands, if it does.
@@ -117,12 +120,12 @@ impl Gateway {
                 .map_err(|source| GatewayError::Start { what: "the accept loop", source })?;
             let router = accept::router(&shared, self.origins);
             tokio::spawn(accept::accept(listener, router, Arc::clone(&shared)));
-            tokio::spawn(keep_up(Arc::clone(&shared), reload));
+            tokio::spawn(keep_up(Arc::clone(&shared), reload, Arc::clone(&self.door)));
             tokio::spawn(overload::watch(Arc::clone(&shared)));
             if let Some(admin) = self.admin {
                 let admin = TcpListener::from_std(admin)
                     .map_err(|source| GatewayError::Start { what: "the admin listener", source })?;
-                tokio::spawn(accept::accept(admin, admin::router(&shared), Arc::clone(&shared)));
+                tokio::spawn(accept::accept(admin, admin::router(&shared, &self.door), Arc::clone(&shared)));
             }
             let outcome = supervise(&shared, stop, failure, ends).await;
             // What the shards have written last is still on its way into responses.
@@ -187,7 +190,7 @@ async fn supervise(
     }
 }
 
-async fn keep_up(shared: Arc<Shared>, mut reload: Reload) {
+async fn keep_up(shared: Arc<Shared>, mut reload: Reload, door: Arc<Door>) {
     let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
         interval.tick().await;
@@ -197,6 +200,7 @@ async fn keep_up(shared: Arc<Shared>, mut reload: Reload) {
         if shared.auth.reload(&mut reload, &shared.metrics) {
             shared.shards.iter().for_each(ShardHandle::reconsider);
         }
+        door.reload(&shared.metrics);
     }
 }
 

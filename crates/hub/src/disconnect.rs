@@ -43,6 +43,8 @@ pub enum Disconnect {
     Replaced,
     /// The key that it presented has all the connections it may have.
     TooManyConnections,
+    /// An operator has closed it.
+    ClosedByOperator,
     /// The server has no room.
     OverCapacity,
     /// A fault of the server.
@@ -56,7 +58,7 @@ impl Disconnect {
             Self::PeerClosed | Self::Lost => return None,
             Self::Protocol { code, .. } => *code,
             Self::MessageTooBig => 1009,
-            Self::PingTimeout => 1008,
+            Self::PingTimeout | Self::ClosedByOperator => 1008,
             Self::Flood => 4429,
             Self::SlowConsumer => 4408,
             Self::AuthFailed | Self::AuthTimeout | Self::TokenExpired | Self::TokenRevoked => 4401,
@@ -85,6 +87,7 @@ impl Disconnect {
             Self::ShuttingDown => "the server is shutting down",
             Self::Replaced => "replaced by another connection",
             Self::TooManyConnections => "too many connections of this key",
+            Self::ClosedByOperator => "closed by an operator",
             Self::OverCapacity => "over capacity, try later",
             Self::Internal => "internal error",
         })
@@ -99,7 +102,8 @@ impl Disconnect {
             | Self::AuthTimeout
             | Self::TokenExpired
             | Self::TokenRevoked
-            | Self::Replaced => false,
+            | Self::Replaced
+            | Self::ClosedByOperator => false,
             Self::PeerClosed
             | Self::Lost
             | Self::PingTimeout
@@ -131,6 +135,7 @@ impl Disconnect {
             Self::ShuttingDown => "shutting_down",
             Self::Replaced => "replaced",
             Self::TooManyConnections => "too_many_connections",
+            Self::ClosedByOperator => "closed_by_operator",
             Self::OverCapacity => "over_capacity",
             Self::Internal => "internal",
         }

@@ -35,6 +35,8 @@ pub use io::{AuthAttempt, Io, Now, OverKeyLimit, SessionKey, Written};
 pub use key::StreamKey;
 pub use order::{InvalidPosition, Position};
 pub use sequencer::{Sequencer, SequencerConfig, SequencerStats, SnapshotElement};
-pub use shard::{Shard, ShardConfig, StreamRequest, Targets};
+pub use shard::{
+    SessionId, SessionPage, SessionReport, SessionSubscription, Shard, ShardConfig, StreamRequest, Targets, Transport,
+};
 pub use stats::Stats;
 pub use upstream::{FeedOutcome, Missed, Reply, Request, ResumeFrom, Seen, Upstream};

@@ -77,6 +77,7 @@ fn every_reason_to_disconnect_is_in_the_table() {
         (D::ShuttingDown, "1001"),
         (D::Replaced, "4409"),
         (D::TooManyConnections, "4409"),
+        (D::ClosedByOperator, "1008"),
         (D::OverCapacity, "1013"),
         (D::Internal, "1011"),
     ];

@@ -34,6 +34,7 @@ pub(crate) enum Source {
 
 impl Plan {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Failure> {
+        check_admin(settings)?;
         Ok(Self {
             gateway: gateway::Config {
                 record: record_config(settings)?,
@@ -128,6 +129,16 @@ fn record_config(settings: &Settings) -> Result<Option<RecordConfig>, Failure> {
     }))
 }
 
+/// Whoever reaches the operators' address can disconnect everybody.
+fn check_admin(settings: &Settings) -> Result<(), Failure> {
+    match settings.admin_listen {
+        Some(address) if !address.ip().is_loopback() && settings.admin_key_file.is_none() => {
+            Err(Failure::Setting(format!("admin_listen: {address} is no loopback address, which needs admin_key_file")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether clients must authenticate. Where nobody has said and everybody could connect, nothing is served at all: a
 /// server that is open by mistake looks like one that works.
 fn auth_config(settings: &Settings) -> Result<AuthConfig, Failure> {
@@ -214,6 +225,7 @@ fn gateway_config(settings: &Settings) -> gateway::Config {
         bars_history_max: settings.bars_history,
         shard_queue_bytes_max: settings.shard_queue_bytes_max,
         admin_listen: settings.admin_listen,
+        admin_key_file: settings.admin_key_file.clone(),
         ..default
     }
 }

@@ -138,9 +138,12 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "CHANNEL", help_heading = "Recording")]
     pub(crate) record_channels: Vec<Channel>,
 
-    /// Where to take operators' commands, such as 127.0.0.1:8081: only loopback, there is no authentication [default: nowhere]
-    #[arg(long, value_name = "ADDRESS", value_parser = loopback, help_heading = "Server")]
+    /// Where to take operators' commands, such as 127.0.0.1:8081; another address than loopback needs a key [default: nowhere]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Server")]
     pub(crate) admin_listen: Option<SocketAddr>,
+    /// File with the key that operators present there, 32 characters or more [default: on loopback none is needed]
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    pub(crate) admin_key_file: Option<PathBuf>,
 
     /// Whether clients must authenticate: off, required, or auto: required where there are keys, and off on a loopback
     /// address without; on another address without keys the server does not start
@@ -248,16 +251,6 @@ fn time(text: &str) -> Result<Timestamp, String> {
         || Timestamp::parse_rfc3339(text).map_err(|error| format!("{error}, nor nanoseconds since 1970")),
         Ok,
     )
-}
-
-/// An address that only this machine reaches.
-fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text.parse().map_err(|error| format!("{error}; an address is such as 127.0.0.1:8081"))?;
-    if address.ip().is_loopback() {
-        Ok(address)
-    } else {
-        Err("it must be a loopback address such as 127.0.0.1:8081".into())
-    }
 }
 
 /// One place where ticks come from.

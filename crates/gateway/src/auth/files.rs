@@ -24,7 +24,7 @@ pub(super) struct Files {
 
 /// What changes when a file is written or replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
+pub(crate) struct Stamp {
     modified: Option<SystemTime>,
     bytes: u64,
     file: u64,
@@ -60,7 +60,7 @@ fn stamps(paths: &AuthFiles) -> Vec<Stamp> {
     all(paths).map(|path| stamp(path)).collect()
 }
 
-fn stamp(path: &Path) -> Stamp {
+pub(crate) fn stamp(path: &Path) -> Stamp {
     let metadata = fs::metadata(path).ok();
     Stamp {
         modified: metadata.as_ref().and_then(|metadata| metadata.modified().ok()),

@@ -6,6 +6,8 @@
 //! What is *not* here: a task per session. Readiness is a list of numbers, see [`ready`].
 
 mod alarm;
+mod ask;
+mod debugged;
 mod export;
 mod pipe;
 mod queue;
@@ -14,6 +16,7 @@ mod socket;
 mod sockets;
 mod turn;
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,6 +28,7 @@ use wire::Dialect;
 
 use crate::admission::Permit;
 use crate::auth::Holding;
+pub(crate) use ask::{Ask, Seen, Which};
 pub(crate) use pipe::{PipeReader, PipeWriter, pipe};
 pub(crate) use queue::Pushed;
 use queue::{Item, Queue};
@@ -65,6 +69,13 @@ pub(crate) enum Order {
     ShutDown,
 }
 
+/// Questions of operators that may wait for a shard; more are refused.
+const ASKS_MAX: usize = 16;
+
+/// A shard has too many questions to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooManyAsks;
+
 /// How others reach a shard.
 #[derive(Debug)]
 pub(crate) struct ShardHandle {
@@ -86,6 +97,8 @@ struct Inbox {
     order: Option<Order>,
     /// Whether the keys have changed.
     reconsider: bool,
+    /// Of operators, at most [`ASKS_MAX`]; one is answered in a turn.
+    asks: VecDeque<Ask>,
 }
 
 impl ShardHandle {
@@ -135,6 +148,21 @@ impl ShardHandle {
     pub(crate) fn reconsider(&self) {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner).reconsider = true;
         self.signal.notify_one();
+    }
+
+    /// Has the shard answer an operator, or do what it wants.
+    ///
+    /// # Errors
+    /// [`TooManyAsks`] when so many wait already; nothing is done then.
+    pub(crate) fn ask(&self, ask: Ask) -> Result<(), TooManyAsks> {
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        if inbox.asks.len() >= ASKS_MAX {
+            return Err(TooManyAsks);
+        }
+        inbox.asks.push_back(ask);
+        drop(inbox);
+        self.signal.notify_one();
+        Ok(())
     }
 
     /// How late data leaves the shard: the worst since this was last asked, and not less than what waits now.

@@ -5,12 +5,14 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hub::{AuthAttempt, AuthRefusal, Disconnect, Grant, Io, Now, OverKeyLimit, Request, SessionKey, Written};
 use metrics::{Counter, Histogram};
 
+use super::debugged::Debugged;
 use super::pipe::{PipeWriter, ReaderSide};
 use super::ready::{ReadyList, SocketWaker, Token};
 use super::socket::{Inflates, Peer, Quota, Read, Socket};
@@ -56,6 +58,8 @@ pub(super) struct Sockets {
     throttled: Vec<SessionKey>,
     throttled_until: Duration,
     throttles: Counter,
+    /// Sessions that operators look at closely
+    pub(super) debugged: Debugged,
     flushes: u32,
     observers: Observers,
 }
@@ -72,7 +76,7 @@ struct Stream {
     writer: PipeWriter,
     waker: Arc<SocketWaker>,
     quota: Quota,
-    _permit: Permit,
+    permit: Permit,
 }
 
 #[derive(Debug)]
@@ -110,6 +114,7 @@ impl Sockets {
             throttled: Vec::new(),
             throttled_until: Duration::ZERO,
             throttles,
+            debugged: Debugged::new(shard),
             flushes: 0,
             observers,
         }
@@ -136,7 +141,7 @@ impl Sockets {
         writer.set_waker(waker.waker());
         self.streams.insert(
             key.index,
-            Stream { generation: key.generation, writer, waker, quota: Quota::new(holding), _permit: permit },
+            Stream { generation: key.generation, writer, waker, quota: Quota::new(holding), permit },
         );
     }
 
@@ -163,6 +168,15 @@ impl Sockets {
     pub(super) fn get(&mut self, key: SessionKey) -> Option<&mut Socket> {
         let slot = self.open.get_mut(key.index as usize)?;
         if slot.generation == key.generation { slot.socket.as_mut() } else { None }
+    }
+
+    /// The address of a session's client, unless it is gone.
+    pub(super) fn ip(&mut self, key: SessionKey) -> Option<IpAddr> {
+        if let Some(socket) = self.get(key) {
+            return Some(socket.ip());
+        }
+        let stream = self.streams.get(&key.index)?;
+        (stream.generation == key.generation).then(|| stream.permit.ip())
     }
 
     /// Looks at a token.
@@ -310,6 +324,7 @@ impl Io for Sockets {
     }
 
     fn disconnect(&mut self, session: SessionKey, reason: Disconnect) {
+        self.debugged.ended(session, &reason);
         if self.streams.get(&session.index).is_some_and(|stream| stream.generation == session.generation) {
             self.shared.metrics.reason(names::DISCONNECTS, reason.label()).increment(1);
             if let Some(shard) = self.shared.shards.get(self.shard) {

@@ -200,9 +200,16 @@ impl Turns {
     /// Installs new sessions.
     fn take_inbox(&mut self) -> Option<Order> {
         let shard = &self.shared.shards[self.index];
-        let Inbox { sessions, streams, order, reconsider } = {
+        let (Inbox { sessions, streams, order, reconsider, .. }, ask) = {
             let mut inbox = shard.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *inbox)
+            let mut taken = std::mem::take(&mut *inbox);
+            let ask = taken.asks.pop_front();
+            inbox.asks = std::mem::take(&mut taken.asks);
+            if !inbox.asks.is_empty() {
+                // The others have turns of their own.
+                shard.signal.notify_one();
+            }
+            (taken, ask)
         };
         for stream in streams {
             self.open_stream(stream);
@@ -212,6 +219,10 @@ impl Turns {
         }
         if reconsider {
             self.reconsider();
+        }
+        if let Some(ask) = ask {
+            let now = self.now();
+            ask.answer(now, &mut self.hub, &mut self.sockets);
         }
         order
     }
@@ -261,6 +272,7 @@ impl Turns {
         let compression = deflate.map_or(Compression::Off, Compression::from);
         let opened = self.hub.open(now, dialect, compression, access, &mut self.sockets);
         debug_assert_eq!(opened, key, "the hub keeps to the key that it announced");
+        tracing::debug!(session = %self.hub.session_id(key), ip = ?self.sockets.ip(key), "a session has opened");
         self.close_the_door(now, key);
         if !early.is_empty() {
             self.received(key, &early);
@@ -277,6 +289,7 @@ impl Turns {
         self.sockets.install_stream(key, writer, permit, holding);
         let opened = self.hub.open_stream(now, request, access, &mut self.sockets);
         debug_assert_eq!(opened, key, "the hub keeps to the key that it announced");
+        tracing::debug!(session = %self.hub.session_id(key), ip = ?self.sockets.ip(key), "a session has opened");
         self.close_the_door(now, key);
     }
 
@@ -360,6 +373,8 @@ impl Turns {
     }
 
     fn export(&mut self) {
+        let now = self.now();
+        self.sockets.debugged.report(now, &self.hub);
         self.exporter.export(self.hub.stats(), self.bytes_received);
     }
 
@@ -426,6 +441,7 @@ impl Turns {
         self.bytes_received += bytes.len() as u64;
         let now = self.now();
         let Self { hub, sockets, readers, inflater, .. } = self;
+        sockets.debugged.received(key, bytes.len());
         let Some(Some(reader)) = readers.get_mut(key.index as usize) else { return };
         // The hub ignores a key that it has forgotten, so events behind the one that ended the session are harmless.
         let result = reader.feed(bytes, inflater, &mut |incoming| match incoming {
@@ -490,6 +506,7 @@ impl Turns {
 
 /// Passes a message on, and answers what the hub asks of it before the next.
 fn message(hub: &mut Shard, now: Now, key: SessionKey, encoding: Encoding, payload: &[u8], sockets: &mut Sockets) {
+    sockets.debugged.command(key, encoding, payload);
     hub.message(now, key, encoding, payload, sockets);
     if let Some(attempt) = sockets.attempt.take() {
         let outcome = sockets.authenticate_now(&attempt, now);

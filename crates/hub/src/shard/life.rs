@@ -100,13 +100,17 @@ impl Shard {
             ping_due: now.monotonic + Duration::from_millis(u64::from(limits.ping_interval_ms)),
             pings_unanswered: 0,
             progress_at: now.monotonic,
+            behind_since: now.monotonic,
+            opened_at: now.monotonic,
+            bytes: 0,
+            gaps: 0,
         });
         self.stats.sessions_opened += 1;
         let retry_ms = match form.framing {
             Framing::WebSocket => None,
             Framing::EventStream => Some(stream::RETRY_MS + self.random() % stream::RETRY_MS),
         };
-        let name = format!("{}-{}-{}", self.config.index, key.index, key.generation);
+        let name = self.session_id(key).to_string();
         let welcome = ServerMessage::Welcome {
             version: &self.config.version,
             session: &name,

@@ -46,6 +46,13 @@ pub(crate) struct Session {
     pub(crate) throttled: bool,
     /// The last instant at which the outbox got shorter, or was empty.
     pub(crate) progress_at: Duration,
+    /// Since when something has been waiting for it without a pause; counts only while there is an outbox.
+    pub(crate) behind_since: Duration,
+    pub(crate) opened_at: Duration,
+    /// Bytes of frames given to it, those that wait included.
+    pub(crate) bytes: u64,
+    /// Gap elements sent.
+    pub(crate) gaps: u64,
 }
 
 impl Session {
@@ -289,6 +296,18 @@ impl Sessions {
         if slot.generation == key.generation { slot.session.as_deref_mut() } else { None }
     }
 
+    /// As [`Sessions::by_key`], to read.
+    pub(crate) fn look(&self, key: SessionKey) -> Option<&Session> {
+        let slot = self.slots.get(key.index as usize)?;
+        if slot.generation == key.generation { slot.session.as_deref() } else { None }
+    }
+
+    /// The key of the session at an index, if there is one.
+    pub(crate) fn used_at(&self, index: u32) -> Option<SessionKey> {
+        let slot = self.slots.get(index as usize)?;
+        slot.session.as_ref().map(|_| SessionKey { index, generation: slot.generation })
+    }
+
     /// The session at an index that a lane or a loop over the slab knows to be in use.
     pub(crate) fn at(&mut self, index: u32) -> Option<&mut Session> {
         self.slots.get_mut(index as usize)?.session.as_deref_mut()
@@ -334,6 +353,7 @@ impl Sessions {
         let Some(session) = slot.session.as_deref_mut() else { return };
         stats.frames += 1;
         stats.bytes += out.bytes.len() as u64;
+        session.bytes += out.bytes.len() as u64;
         stats.bytes_saved += out.saved as u64;
         let delivered = if out.class.is_delivery() { out.items.len() as u64 } else { 0 };
         stats.deliveries += delivered;
@@ -350,6 +370,7 @@ impl Sessions {
                 }
             }
             session.progress_at = now.monotonic;
+            session.behind_since = now.monotonic;
         }
         let outbox = session.outbox.get_or_insert_default();
         outbox.push(out.share(), out.class, taken);
@@ -481,6 +502,10 @@ mod tests {
             ping_due: ms(0),
             pings_unanswered: 0,
             progress_at: ms(0),
+            behind_since: ms(0),
+            opened_at: ms(0),
+            bytes: 0,
+            gaps: 0,
         };
         let first = sessions.insert(session());
         assert!(sessions.remove(first).is_some());

@@ -207,6 +207,9 @@ impl Shard {
             // Kept: a gap that has been counted must reach the client.
             self.send_frame(now, key.index, &run.items, Class::Kept, io);
             self.stats.gaps += *gaps as u64;
+            if let Some(session) = self.sessions.by_key(key) {
+                session.gaps += *gaps as u64;
+            }
         }
         run.clear();
         *gaps = 0;

@@ -19,7 +19,7 @@ use super::outbox::Class;
 use super::scope::Scope;
 use super::selection::{Change, Selection};
 use super::session::State;
-use crate::{Elements, Io, Now, OverKeyLimit, Reply, SessionKey, StreamKey};
+use crate::{Catalog, Elements, Io, Now, OverKeyLimit, Reply, SessionKey, StreamKey};
 
 /// Edits of a session's selections, one per mode.
 #[derive(Debug, Default)]
@@ -172,6 +172,7 @@ impl Shard {
             self.stats.dropped_evicted += dropped;
             if let Some(session) = self.sessions.by_key(key) {
                 session.dropped += dropped;
+                session.gaps += reply.gaps.len() as u64;
             }
         }
         self.stats.snapshot_elements += reply.snapshot.len() as u64;
@@ -433,7 +434,14 @@ impl Shard {
 
     fn list(&mut self, now: Now, key: SessionKey, id: Option<&CommandId>, io: &mut impl Io) {
         let catalog = Arc::clone(&self.catalog);
-        let mut subscriptions: Vec<SubscriptionInfo<'_>> = Vec::new();
+        let subscriptions = self.subscriptions_of(key, &catalog);
+        let message = ServerMessage::Subscriptions { id, subscriptions: &subscriptions };
+        self.say(now, key, &message, Class::Kept, io);
+    }
+
+    /// All that a session is subscribed to.
+    pub(super) fn subscriptions_of<'a>(&mut self, key: SessionKey, catalog: &'a Catalog) -> Vec<SubscriptionInfo<'a>> {
+        let mut subscriptions: Vec<SubscriptionInfo<'a>> = Vec::new();
         for lane in self.lanes_of(key) {
             let Some(lane) = self.lanes.lane(lane) else { continue };
             for channel in Channel::ALL {
@@ -452,8 +460,7 @@ impl Shard {
             }
         }
         subscriptions.sort_by_key(|info| (info.channel, info.mode.interval_ms(), info.mode.name()));
-        let message = ServerMessage::Subscriptions { id, subscriptions: &subscriptions };
-        self.say(now, key, &message, Class::Kept, io);
+        subscriptions
     }
 }
 

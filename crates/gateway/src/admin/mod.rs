@@ -1,9 +1,12 @@
 //! What operators can do while the server runs, on a listener of its own: it is no business of clients.
 //!
-//! **Invariant:** nothing here is reachable by the address that clients use. The listener has no authentication of its own, so
-//! it belongs on a loopback address.
+//! **Invariant:** nothing here is reachable by the address that clients use, and nobody gets past the [`Door`] who is
+//! neither on this machine nor has the key of operators.
 //!
-//! Another command is a route in [`router`] and a function below.
+//! Another command is a route in [`router`] and a function below, or in `sessions` if it is about those.
+
+mod door;
+mod sessions;
 
 use std::sync::Arc;
 
@@ -16,19 +19,27 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use crate::state::Shared;
+pub(crate) use door::Door;
 
 /// The most ticks of one step; who wants more sets a speed.
 const STEP_TICKS_MAX: u64 = 1_000_000;
 
 /// All admin routes.
-pub(crate) fn router(shared: &Arc<Shared>) -> Router {
+pub(crate) fn router(shared: &Arc<Shared>, door: &Arc<Door>) -> Router {
+    let guard = axum::middleware::from_fn_with_state((Arc::clone(shared), Arc::clone(door)), door::guard);
     Router::new()
+        .route("/admin/sessions", get(sessions::list))
+        .route("/admin/sessions/{id}", get(sessions::one))
+        .route("/admin/sessions/{id}/close", post(sessions::close))
+        .route("/admin/sessions/{id}/debug", post(sessions::debug))
         .route("/admin/replay", get(|shared| replay(shared, ReplayCommand::Status)))
         .route("/admin/replay/pause", post(|shared| replay(shared, ReplayCommand::Pause)))
         .route("/admin/replay/resume", post(|shared| replay(shared, ReplayCommand::Resume)))
         .route("/admin/replay/step", post(step))
         .route("/admin/replay/speed", post(speed))
+        .method_not_allowed_fallback(|| async { refusal(StatusCode::METHOD_NOT_ALLOWED, "GET looks, POST does") })
         .fallback(|| async { refusal(StatusCode::NOT_FOUND, "there is no such command") })
+        .layer(guard)
         .with_state(Arc::clone(shared))
 }
 
