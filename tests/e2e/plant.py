@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import threading
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,6 +78,20 @@ class Plant:
     def host_and_port(self):
         host, port = self.address.rsplit(":", 1)
         return host, int(port)
+
+    def metrics(self):
+        """What a scrape says: numbers by name, labels included as they are written."""
+        with urllib.request.urlopen(f"{self.http}/metrics", timeout=START_S) as response:
+            lines = response.read().decode().splitlines()
+        return {
+            name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] not in ("", "#"))
+        }
+
+    def resident_bytes(self):
+        return 1024 * int(re.search(r"^VmRSS:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text(), re.M)[1])
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def stderr(self):
         return self.stderr_path.read_text(errors="replace")

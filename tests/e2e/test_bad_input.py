@@ -1,14 +1,14 @@
 """Bad input from clients: a specific error, and the session lives. Only violations of the protocol and floods close."""
 
-import base64
 import json
-import os
 import socket
 import struct
 
 import msgpack
 import pytest
 import websockets
+
+from raw import masked, upgrade_request
 
 SUBSCRIBE = {"op": "subscribe", "channels": ["trades"], "symbols": ["*"], "id": "bad"}
 CHANNELS = ["trades", "quotes", "ticker", "status"]
@@ -156,24 +156,6 @@ async def test_a_flood_is_noticed_and_then_cut(plant, session):
     assert len([message for message in client.messages if message.get("code") == "rate_limited"]) >= 2
     notices = [message for message in client.messages if message["type"] == "notice"]
     assert [notice["code"] for notice in notices] == ["rate_limited"]
-
-
-def upgrade_request(path="/ws", **headers):
-    lines = {
-        "Host": "localhost",
-        "Upgrade": "websocket",
-        "Connection": "Upgrade",
-        "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
-        "Sec-WebSocket-Version": "13",
-    } | {name.replace("_", "-"): value for name, value in headers.items()}
-    rows = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value is not None)
-    return f"GET {path} HTTP/1.1\r\n{rows}\r\n".encode()
-
-
-def masked(first, payload):
-    mask = os.urandom(4)
-    length = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + struct.pack(">H", len(payload))
-    return bytes([first]) + length + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
 
 
 def exchange(server, request):

@@ -37,7 +37,7 @@ pub(crate) async fn serve(uri: Uri, headers: HeaderMap) -> Response {
     match Dist::get(path) {
         Some(file) => found(path, file, &headers),
         None if path == "index.html" => page(NOT_BUILT),
-        None => (StatusCode::NOT_FOUND, "not found\n").into_response(),
+        None => (StatusCode::NOT_FOUND, [(CACHE_CONTROL, "no-store")], "not found\n").into_response(),
     }
 }
 

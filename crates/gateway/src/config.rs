@@ -64,6 +64,8 @@ pub struct Config {
     pub heartbeat_ms: u64,
     /// How long a client may take for the head of a request
     pub handshake_timeout: Duration,
+    /// How long a client may take nothing of what it is sent
+    pub stall_timeout: Duration,
     /// Over how long a drain is spread
     pub drain: Duration,
     /// Origins of web pages that may connect, such as `https://desk.example`; `*` is any. When empty, pages served by this
@@ -129,6 +131,7 @@ impl Config {
             limits: wire::Limits::default(),
             heartbeat_ms: shard.heartbeat_ms,
             handshake_timeout: Duration::from_secs(5),
+            stall_timeout: shard.write_stall_timeout,
             drain: Duration::from_secs(5),
             origins: Vec::new(),
             replay_bytes_max: sequencer.replay_bytes_max,

@@ -218,6 +218,10 @@ fn gateway_config(settings: &Settings) -> gateway::Config {
             0 => NO_TIMEOUT,
             ms => Duration::from_millis(ms.into()),
         },
+        stall_timeout: match settings.stall_timeout_ms {
+            0 => NO_TIMEOUT,
+            ms => Duration::from_millis(ms.into()),
+        },
         drain: Duration::from_millis(settings.drain_ms.into()),
         origins: settings.allow_origin.clone(),
         replay_bytes_max: settings.replay_bytes_max,

@@ -208,6 +208,9 @@ pub(crate) struct Settings {
     /// How long a client may take to connect, in milliseconds; 0 = no limit
     #[arg(long, value_name = "MS", default_value_t = 5000, help_heading = "Limits")]
     pub(crate) handshake_timeout_ms: u32,
+    /// How long a client may take nothing of what it is sent, in milliseconds; 0 = no limit
+    #[arg(long, value_name = "MS", default_value_t = 30_000, help_heading = "Limits")]
+    pub(crate) stall_timeout_ms: u32,
     /// Largest message of a client, in bytes; 0 = no limit
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().message_bytes_max, help_heading = "Limits")]
     pub(crate) message_bytes_max: u32,

@@ -132,6 +132,7 @@ impl Turns {
             limits: shared.config.limits,
             served: shared.config.served(),
             heartbeat_ms: shared.config.heartbeat_ms,
+            write_stall_timeout: shared.config.stall_timeout,
             flush_interval: shared.config.flush_interval,
             flush_duty_percent: shared.config.flush_duty_percent,
             flush_rest_max: shared.config.flush_rest_max,

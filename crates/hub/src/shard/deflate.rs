@@ -259,7 +259,7 @@ impl Shard {
     pub(super) fn send_frame(&mut self, now: Now, index: u32, items: &[Item], class: Class, io: &mut impl Io) {
         let Some(session) = self.sessions.at(index) else { return };
         // An urgent frame may pass others in the outbox that refer to what was sent before them.
-        let may = session.in_step == Epoch::NONE && class != Class::Urgent;
+        let may = session.in_step == Epoch::NONE && !matches!(class, Class::Pong | Class::Urgent);
         let worth_it = self.frames.payload_bytes() >= self.config.deflate.threshold_bytes;
         let window_bits = match session.compression {
             Compression::Stateless { window_bits } | Compression::Shared { window_bits } if may && worth_it => {

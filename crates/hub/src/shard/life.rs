@@ -146,7 +146,7 @@ impl Shard {
         session.pings_unanswered = 0;
         if session.state == State::Open {
             let pong = frame::pong_frame(payload);
-            let mut out = Outgoing::new(&pong, &[], Class::Urgent);
+            let mut out = Outgoing::new(&pong, &[], Class::Pong);
             self.sessions.send(now, key.index, &mut out, &mut self.stats, io);
         }
         self.settle(now, io);

@@ -11,7 +11,10 @@ use crate::Item;
 /// How a frame may be treated while it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// Pongs, acks, errors, close: goes before what has not been begun.
+    /// A pong: first of what has not been begun, and only the newest waits (RFC 6455 section 5.5.3). Somebody who pings on
+    /// and on without reading has one of them, not millions.
+    Pong,
+    /// Acks, errors, close: goes before what has not been begun.
     Urgent,
     /// What must keep its place among data, such as answers and declared gaps; never withdrawn.
     Kept,
@@ -55,6 +58,8 @@ pub(crate) struct Outbox {
     queue: VecDeque<Waiting>,
     /// How much of the first frame is out already.
     begun: usize,
+    /// How many urgent frames there are that have not been begun; they stand together, so that nobody has to count them.
+    urgent: usize,
     bytes: usize,
     /// Of these, bytes of data frames: those that can be withdrawn.
     data_bytes: usize,
@@ -66,8 +71,12 @@ impl Class {
         matches!(self, Self::Owed | Self::Passing)
     }
 
+    const fn is_urgent(self) -> bool {
+        matches!(self, Self::Pong | Self::Urgent)
+    }
+
     const fn is_withdrawn_when_slow(self) -> bool {
-        !matches!(self, Self::Urgent | Self::Kept)
+        !matches!(self, Self::Pong | Self::Urgent | Self::Kept)
     }
 
     /// Whether its elements count as delivered.
@@ -96,8 +105,9 @@ impl Outbox {
         self.queue.is_empty()
     }
 
-    /// Appends a frame of which `written` bytes are out. Only the first frame of an outbox can be begun.
-    pub(crate) fn push(&mut self, frame: Arc<Frame>, class: Class, written: usize) {
+    /// Appends a frame of which `written` bytes are out. Only the first frame of an outbox can be begun. How many bytes of a
+    /// frame whose place it took do not have to be sent any more.
+    pub(crate) fn push(&mut self, frame: Arc<Frame>, class: Class, written: usize) -> usize {
         debug_assert!(written == 0 || self.queue.is_empty());
         self.bytes += frame.bytes.len() - written;
         if class.is_data() {
@@ -107,13 +117,24 @@ impl Outbox {
             self.begun = written;
         }
         let waiting = Waiting { frame, class };
-        if class == Class::Urgent {
-            let begun = usize::from(self.begun > 0);
-            let urgent = self.queue.iter().skip(begun).take_while(|w| w.class == Class::Urgent).count();
-            self.queue.insert((begun + urgent).min(self.queue.len()), waiting);
-        } else {
+        let begun = usize::from(self.begun > 0);
+        if written > 0 || !class.is_urgent() {
             self.queue.push_back(waiting);
+            return 0;
         }
+        if class == Class::Pong {
+            if let Some(older) = self.queue.get_mut(begun).filter(|first| first.class == Class::Pong) {
+                let replaced = older.frame.bytes.len();
+                *older = waiting;
+                self.bytes -= replaced;
+                return replaced;
+            }
+            self.queue.insert(begun, waiting);
+        } else {
+            self.queue.insert(begun + self.urgent, waiting);
+        }
+        self.urgent += 1;
+        0
     }
 
     /// The bytes to write next.
@@ -124,6 +145,9 @@ impl Outbox {
     /// Says that `written` of the head's bytes are out.
     pub(crate) fn advance(&mut self, written: usize) {
         let Some(head) = self.queue.front() else { return };
+        if self.begun == 0 && written > 0 && head.class.is_urgent() {
+            self.urgent -= 1;
+        }
         self.bytes -= written;
         self.begun += written;
         if head.class.is_data() {
@@ -142,7 +166,7 @@ impl Outbox {
         let (bytes, data_bytes) = (&mut self.bytes, &mut self.data_bytes);
         self.queue.retain(|waiting| {
             let goes = waiting.class.is_withdrawn_when_slow()
-                || (what == Withdraw::AllButUrgent && waiting.class != Class::Urgent);
+                || (what == Withdraw::AllButUrgent && !waiting.class.is_urgent());
             let stays = position < begun || !goes;
             position += 1;
             if !stays {
@@ -188,6 +212,23 @@ mod tests {
         outbox.push(frame("2"), Class::Urgent, 0);
         assert_eq!(outbox.bytes(), 2 + 4 + 3);
         assert_eq!(drain(&mut outbox), "cd12EFGHk");
+        assert_eq!((outbox.bytes(), outbox.is_empty()), (0, true));
+    }
+
+    #[test]
+    fn of_pongs_only_the_newest_waits() {
+        let mut outbox = Outbox::default();
+        outbox.push(frame("pong"), Class::Pong, 1);
+        assert_eq!(outbox.push(frame("error"), Class::Urgent, 0), 0);
+        assert_eq!(outbox.push(frame("1"), Class::Pong, 0), 0, "the one that was begun is finished");
+        assert_eq!(outbox.push(frame("22"), Class::Pong, 0), 1);
+        outbox.push(frame("!"), Class::Urgent, 0);
+        assert_eq!(outbox.bytes(), 3 + 2 + 5 + 1);
+        outbox.advance(3);
+        outbox.advance(1);
+        outbox.push(frame("3"), Class::Pong, 0);
+        outbox.push(frame("."), Class::Urgent, 0);
+        assert_eq!(drain(&mut outbox), "23error!.");
         assert_eq!((outbox.bytes(), outbox.is_empty()), (0, true));
     }
 

@@ -373,8 +373,8 @@ impl Sessions {
             session.behind_since = now.monotonic;
         }
         let outbox = session.outbox.get_or_insert_default();
-        outbox.push(out.share(), out.class, taken);
-        self.outbox_bytes += out.bytes.len() - taken;
+        let replaced = outbox.push(out.share(), out.class, taken);
+        self.outbox_bytes = self.outbox_bytes + out.bytes.len() - taken - replaced;
         if outbox.kept_bytes() > KEPT_BYTES_MAX {
             self.aftermath.push_back((key, Aftermath::Glut));
         } else if outbox.data_bytes() > self.outbox_bytes_max || self.outbox_bytes > self.outbox_total_max {
