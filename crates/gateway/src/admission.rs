@@ -67,8 +67,6 @@ impl Rate {
 #[derive(Debug)]
 pub(crate) struct Permit {
     admission: Admission,
-    /// What it counts as.
-    counted: IpAddr,
     peer: IpAddr,
 }
 
@@ -143,7 +141,7 @@ impl Admission {
         if address.open == 1 {
             state.idle -= 1;
         }
-        Ok(Permit { admission: self.clone(), counted: ip, peer })
+        Ok(Permit { admission: self.clone(), peer })
     }
 
     /// Whether a token that `ip` sends is looked at: not after `per_min` in a minute that were not good. 0 = always.
@@ -202,7 +200,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.admission.lock();
         state.open = state.open.saturating_sub(1);
-        if let Some(address) = state.addresses.get_mut(&self.counted) {
+        if let Some(address) = state.addresses.get_mut(&counted_as(self.peer)) {
             address.open = address.open.saturating_sub(1);
             if address.open == 0 {
                 state.idle += 1;

@@ -36,12 +36,13 @@ pub(super) struct Socket {
 pub(super) struct Quota {
     /// Whether the key has been sent its bytes for now.
     pub(super) throttled: bool,
-    pub(super) holding: Option<Holding>,
+    /// Boxed, because most sessions have none where nobody authenticates, and all pay for the size.
+    pub(super) holding: Option<Box<Holding>>,
 }
 
 impl Quota {
     pub(super) fn new(holding: Option<Holding>) -> Self {
-        Self { throttled: false, holding }
+        Self { throttled: false, holding: holding.map(Box::new) }
     }
 }
 

@@ -188,7 +188,7 @@ impl Sockets {
         let holders = &shared.auth.holders;
         match &mut socket.quota.holding {
             Some(holding) => holders.change(holding, &grant),
-            none @ None => holders.connect(&grant).map(|holding| *none = Some(holding)),
+            none @ None => holders.connect(&grant).map(|holding| *none = Some(Box::new(holding))),
         }
         .map_err(AuthRefusal::TooManyConnections)?;
         Ok(grant)
@@ -315,7 +315,7 @@ impl Io for Sockets {
     }
 
     fn hold_subscriptions(&mut self, session: SessionKey, count: usize) -> Result<(), OverKeyLimit> {
-        let holding = self.quota(session).and_then(|quota| quota.holding.as_mut());
+        let holding = self.quota(session).and_then(|quota| quota.holding.as_deref_mut());
         holding.map_or(Ok(()), |holding| holding.subscribe(count))
     }
 

@@ -15,6 +15,7 @@ use wire::{Dialect, Mode};
 
 use super::Shard;
 use super::frames::Framing;
+use super::outbox::Outbox;
 use super::session::State;
 use crate::{Compression, Now, SessionKey};
 
@@ -138,7 +139,7 @@ impl Shard {
     /// What there is to say about a session; none when it is gone.
     pub fn inspect(&self, now: Now, key: SessionKey) -> Option<SessionReport> {
         let session = self.sessions.look(key)?;
-        let behind = session.outbox.is_some();
+        let outbox = session.outbox.as_deref();
         let count = |m: &super::session::Membership| self.lanes.lane(m.lane).map_or(0, |lane| lane.selection.count());
         Some(SessionReport {
             key,
@@ -152,8 +153,8 @@ impl Shard {
             auth_awaited: session.auth.is_awaited(),
             age: now.monotonic.saturating_sub(session.opened_at),
             subscriptions: session.memberships.iter().map(count).sum(),
-            lag: if behind { now.monotonic.saturating_sub(session.behind_since) } else { Duration::ZERO },
-            outbox_bytes: session.outbox.as_ref().map_or(0, |outbox| outbox.bytes()),
+            lag: outbox.map_or(Duration::ZERO, |outbox| now.monotonic.saturating_sub(outbox.since)),
+            outbox_bytes: outbox.map_or(0, Outbox::bytes),
             delivered: session.delivered,
             dropped: session.dropped,
             gaps: session.gaps,
@@ -161,7 +162,7 @@ impl Shard {
             stalled: session.stall.is_some(),
             closing: match &session.state {
                 State::Open => None,
-                State::Closing { reason, .. } | State::Finishing { reason, .. } => Some(reason.label()),
+                State::Closing(ending) | State::Finishing(ending) => Some(ending.reason.label()),
             },
         })
     }

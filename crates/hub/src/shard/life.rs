@@ -12,8 +12,8 @@ use wire::{Dialect, NoticeCode, ServerMessage, SlowPolicy};
 use super::auth::Auth;
 use super::deflate::Epoch;
 use super::frames::{self, EventFields, Form, Framing};
-use super::outbox::{Class, Withdraw};
-use super::session::{Bucket, Outgoing, Session, State};
+use super::outbox::{Class, Outbox, Withdraw};
+use super::session::{Bucket, Ending, Outgoing, Session, State};
 use super::{Shard, ShardConfig, stream};
 use crate::{Access, Compression, Disconnect, Io, Now, SessionKey};
 
@@ -99,8 +99,6 @@ impl Shard {
             heartbeat_due: now.monotonic + Duration::from_millis(self.config.heartbeat_ms),
             ping_due: now.monotonic + Duration::from_millis(u64::from(limits.ping_interval_ms)),
             pings_unanswered: 0,
-            progress_at: now.monotonic,
-            behind_since: now.monotonic,
             opened_at: now.monotonic,
             bytes: 0,
             gaps: 0,
@@ -169,10 +167,10 @@ impl Shard {
                 // The answer repeats the code (RFC 6455 section 5.5.1).
                 let answer = code.map_or_else(frame::empty_close_frame, |code| frame::close_frame(code, ""));
                 self.send_control(now, key, &answer, io);
-                self.finish(key, Disconnect::PeerClosed, deadline, io);
+                self.finish(key, Ending { reason: Disconnect::PeerClosed, deadline }, io);
             }
-            State::Closing { reason, deadline } => self.finish(key, reason, deadline, io),
-            State::Finishing { .. } => {}
+            State::Closing(ending) => self.finish(key, *ending, io),
+            State::Finishing(_) => {}
         }
         self.settle(now, io);
     }
@@ -193,7 +191,7 @@ impl Shard {
     /// Forgets a session whose connection has ended.
     pub fn lost(&mut self, now: Now, key: SessionKey, io: &mut impl Io) {
         let reason = match self.sessions.by_key(key).map(|session| session.state.clone()) {
-            Some(State::Closing { reason, .. } | State::Finishing { reason, .. }) => reason,
+            Some(State::Closing(ending) | State::Finishing(ending)) => ending.reason,
             _ => Disconnect::Lost,
         };
         self.forget(key, reason, io);
@@ -295,16 +293,17 @@ impl Shard {
         self.look_after_auth(now, key, io);
         let Some(session) = self.sessions.at(index) else { return };
         match &session.state {
-            State::Closing { reason, deadline } | State::Finishing { reason, deadline } => {
-                if *deadline <= now.monotonic {
-                    let reason = reason.clone();
+            State::Closing(ending) | State::Finishing(ending) => {
+                if ending.deadline <= now.monotonic {
+                    let reason = ending.reason.clone();
                     self.forget(key, reason, io);
                 }
                 return;
             }
             State::Open => {}
         }
-        if session.outbox.is_some() && now.monotonic.saturating_sub(session.progress_at) >= stall_timeout {
+        let stalled = |outbox: &Outbox| now.monotonic.saturating_sub(outbox.progress_at) >= stall_timeout;
+        if session.outbox.as_deref().is_some_and(stalled) {
             return self.begin_close(now, key, Disconnect::SlowConsumer, io);
         }
         if limits.ping_interval_ms > 0 && session.ping_due <= now.monotonic {
@@ -346,7 +345,7 @@ impl Shard {
         self.abandon(key);
         self.send_control(now, key, &frame::close_frame(code, &reason.text()), io);
         if let Some(session) = self.sessions.by_key(key) {
-            session.state = State::Closing { reason, deadline };
+            session.state = State::Closing(Box::new(Ending { reason, deadline }));
         }
     }
 
@@ -366,12 +365,12 @@ impl Shard {
     }
 
     /// Disconnects when the outbox is empty, or lets it drain until the deadline.
-    pub(super) fn finish(&mut self, key: SessionKey, reason: Disconnect, deadline: Duration, io: &mut impl Io) {
+    pub(super) fn finish(&mut self, key: SessionKey, ending: Ending, io: &mut impl Io) {
         let Some(session) = self.sessions.by_key(key) else { return };
         if session.outbox.is_none() {
-            self.forget(key, reason, io);
+            self.forget(key, ending.reason, io);
         } else {
-            session.state = State::Finishing { reason, deadline };
+            session.state = State::Finishing(Box::new(ending));
         }
     }
 
@@ -379,12 +378,12 @@ impl Shard {
     pub(super) fn drained(&mut self, now: Now, key: SessionKey, io: &mut impl Io) {
         let Some(session) = self.sessions.by_key(key) else { return };
         match &session.state {
-            State::Finishing { reason, .. } => {
-                let reason = reason.clone();
+            State::Finishing(ending) => {
+                let reason = ending.reason.clone();
                 self.forget(key, reason, io);
             }
             State::Open => self.recover(now, key, io),
-            State::Closing { .. } => {}
+            State::Closing(_) => {}
         }
     }
 

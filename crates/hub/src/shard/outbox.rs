@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::Item;
 
@@ -63,6 +64,10 @@ pub(crate) struct Outbox {
     bytes: usize,
     /// Of these, bytes of data frames: those that can be withdrawn.
     data_bytes: usize,
+    /// The last instant at which it got shorter, or was empty.
+    pub(crate) progress_at: Duration,
+    /// Since when something has been waiting in it without a pause.
+    pub(crate) since: Duration,
 }
 
 impl Class {
@@ -86,6 +91,11 @@ impl Class {
 }
 
 impl Outbox {
+    /// An empty one for the session whose socket has taken all until `now`.
+    pub(crate) fn new(now: Duration) -> Self {
+        Self { progress_at: now, since: now, ..Self::default() }
+    }
+
     /// Bytes still to go.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

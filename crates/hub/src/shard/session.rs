@@ -44,10 +44,6 @@ pub(crate) struct Session {
     pub(crate) pings_unanswered: u8,
     /// Whether what waits in the outbox waits for the key's bytes per second.
     pub(crate) throttled: bool,
-    /// The last instant at which the outbox got shorter, or was empty.
-    pub(crate) progress_at: Duration,
-    /// Since when something has been waiting for it without a pause; counts only while there is an outbox.
-    pub(crate) behind_since: Duration,
     pub(crate) opened_at: Duration,
     /// Bytes of frames given to it, those that wait included.
     pub(crate) bytes: u64,
@@ -67,15 +63,16 @@ impl Session {
 pub(crate) enum State {
     Open,
     /// Our close frame is queued; the socket is closed when the client answers, or at the deadline.
-    Closing {
-        reason: Disconnect,
-        deadline: Duration,
-    },
+    Closing(Box<Ending>),
     /// Both close frames are exchanged but ours is not out yet.
-    Finishing {
-        reason: Disconnect,
-        deadline: Duration,
-    },
+    Finishing(Box<Ending>),
+}
+
+/// How a session ends; boxed, because nearly all sessions are open and pay for the size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub(crate) reason: Disconnect,
+    pub(crate) deadline: Duration,
 }
 
 /// A session's place in a lane.
@@ -369,10 +366,8 @@ impl Sessions {
                     return;
                 }
             }
-            session.progress_at = now.monotonic;
-            session.behind_since = now.monotonic;
         }
-        let outbox = session.outbox.get_or_insert_default();
+        let outbox = session.outbox.get_or_insert_with(|| Box::new(Outbox::new(now.monotonic)));
         let replaced = outbox.push(out.share(), out.class, taken);
         self.outbox_bytes = self.outbox_bytes + out.bytes.len() - taken - replaced;
         if outbox.kept_bytes() > KEPT_BYTES_MAX {
@@ -394,13 +389,13 @@ impl Sessions {
                 Written::Throttled => {
                     // It is the server that waits here, not the client.
                     session.throttled = true;
-                    session.progress_at = now.monotonic;
+                    outbox.progress_at = now.monotonic;
                     return false;
                 }
                 Written::Bytes(n) => {
                     outbox.advance(n);
                     self.outbox_bytes -= n;
-                    session.progress_at = now.monotonic;
+                    outbox.progress_at = now.monotonic;
                     if n < offered {
                         return false;
                     }
@@ -501,8 +496,6 @@ mod tests {
             heartbeat_due: ms(0),
             ping_due: ms(0),
             pings_unanswered: 0,
-            progress_at: ms(0),
-            behind_since: ms(0),
             opened_at: ms(0),
             bytes: 0,
             gaps: 0,

@@ -14,7 +14,7 @@ use super::Shard;
 use super::command::{Subscription, Targets, Verb};
 use super::frames::{EventFields, Form, Framing};
 use super::outbox::Class;
-use super::session::{Place, State};
+use super::session::{Ending, Place, State};
 use crate::{Access, Compression, Disconnect, Io, Missed, Now, Position, ResumeFrom, Seen, SessionKey};
 
 /// What a client of an event stream wants: a subscription, from its begin to its end.
@@ -117,6 +117,6 @@ impl Shard {
             self.frames.message(session.form(), &message, EventFields::default());
             self.send_frame(now, key.index, &[], Class::Urgent, io);
         }
-        self.finish(key, reason, deadline, io);
+        self.finish(key, Ending { reason, deadline }, io);
     }
 }
