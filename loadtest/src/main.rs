@@ -15,6 +15,7 @@ mod frames;
 mod html;
 mod http;
 mod inflate;
+mod interrupt;
 mod options;
 mod plan;
 mod plot;
@@ -40,11 +41,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 
+use crate::interrupt::Interrupt;
 use crate::options::{Cli, Command, Options, Part};
 use crate::progress::Progress;
 use crate::report::Report;
@@ -89,14 +90,9 @@ fn command() -> anyhow::Result<u8> {
 }
 
 fn run(options: &Options, flags: &[OsString]) -> anyhow::Result<u8> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // The second one ends the process as if nobody had asked.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&interrupted))?;
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
-    }
+    let interrupt = Interrupt::listen()?;
     let progress = Progress::new(options.progress);
-    let run = Run::new(options, flags, &interrupted, &progress);
+    let run = Run::new(options, flags, &interrupt, &progress);
     let report = if options.ramp {
         ramp::search(options, |rate| {
             progress.say(&format!("trying a rate of {rate:.0}"));

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -17,6 +16,7 @@ use anyhow::{Context as _, bail};
 use crate::clock::{self, Clock};
 use crate::crew::Crew;
 use crate::http;
+use crate::interrupt::Interrupt;
 use crate::options::{Options, Part, Protocol};
 use crate::plan::{Plan, Scrutiny};
 use crate::process::{self, Usage};
@@ -45,7 +45,7 @@ pub(crate) struct Run<'a> {
     options: &'a Options,
     /// The command line behind `run`, for other processes
     flags: &'a [OsString],
-    interrupted: &'a AtomicBool,
+    interrupt: &'a Arc<Interrupt>,
     progress: &'a Progress,
 }
 
@@ -92,10 +92,10 @@ impl<'a> Run<'a> {
     pub(crate) fn new(
         options: &'a Options,
         flags: &'a [OsString],
-        interrupted: &'a AtomicBool,
+        interrupt: &'a Arc<Interrupt>,
         progress: &'a Progress,
     ) -> Self {
-        Self { options, flags, interrupted, progress }
+        Self { options, flags, interrupt, progress }
     }
 
     /// Makes the run, with a server of its own if there is a command for one.
@@ -111,7 +111,7 @@ impl<'a> Run<'a> {
             Some(command) => {
                 let rate = rate.map(|rate| format!("{rate:.0}")).unwrap_or_default();
                 self.progress.say("starting the server");
-                Some(Server::start(&command.replace("{rate}", &rate), address)?)
+                Some(Server::start(&command.replace("{rate}", &rate), address, self.interrupt)?)
             }
         };
         if options.restart_after_s > 0.0 && server.is_none() {
@@ -142,7 +142,7 @@ impl<'a> Run<'a> {
         };
         stage.rise()?;
         let mut course = stage.measure(&mut server)?;
-        course.interrupted = self.interrupted.load(Ordering::Relaxed);
+        course.interrupted = self.interrupt.is_asked();
         let gathered = stage.crew.end();
         let metrics_after = if metrics_before.is_empty() {
             BTreeMap::new()
@@ -209,7 +209,7 @@ impl Stage<'_> {
     }
 
     fn is_interrupted(&self) -> bool {
-        self.run.interrupted.load(Ordering::Relaxed)
+        self.run.interrupt.is_asked()
     }
 
     /// Listens until the next boundary of intervals, and samples there.

@@ -5,10 +5,13 @@
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::interrupt::Interrupt;
 
 /// How long a server may take until it listens.
 const START_MAX: Duration = Duration::from_secs(20);
@@ -25,6 +28,7 @@ pub(crate) struct Server {
     child: Child,
     command: String,
     address: SocketAddr,
+    interrupt: Arc<Interrupt>,
 }
 
 impl Server {
@@ -32,7 +36,7 @@ impl Server {
     ///
     /// # Errors
     /// It cannot be started, ends, or does not listen in time; or something else listens there already.
-    pub(crate) fn start(command: &str, address: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) fn start(command: &str, address: SocketAddr, interrupt: &Arc<Interrupt>) -> anyhow::Result<Self> {
         if TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
             bail!("something listens on {address} already; a server started there would not be the one that is tested");
         }
@@ -43,7 +47,10 @@ impl Server {
             .process_group(0)
             .spawn()
             .context("cannot start a shell for --server-command")?;
-        let mut server = Self { child, command: command.to_owned(), address };
+        let mut server = Self { child, command: command.to_owned(), address, interrupt: Arc::clone(interrupt) };
+        if let Some(group) = server.group() {
+            interrupt.server_began(group);
+        }
         server.wait_until_it_listens()?;
         Ok(server)
     }
@@ -67,18 +74,23 @@ impl Server {
         self.child.id()
     }
 
+    /// It leads a process group of its own, or Ctrl-C in a terminal would reach it too.
+    fn group(&self) -> Option<Pid> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+    }
+
     /// Stops it and starts it again.
     ///
     /// # Errors
     /// As [`Server::start`].
     pub(crate) fn restart(&mut self) -> anyhow::Result<()> {
         self.stop();
-        *self = Self::start(&self.command.clone(), self.address)?;
+        *self = Self::start(&self.command.clone(), self.address, &Arc::clone(&self.interrupt))?;
         Ok(())
     }
 
     fn stop(&mut self) {
-        let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) else { return };
+        let Some(pid) = self.group() else { return };
         // Twice: the first asks to drain, which a load test need not wait for.
         for signal in [Signal::TERM, Signal::TERM] {
             let _ = kill_process_group(pid, signal);
@@ -100,6 +112,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             self.stop();
+        }
+        if let Some(group) = self.group() {
+            self.interrupt.server_ended(group);
         }
     }
 }
