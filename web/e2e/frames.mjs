@@ -35,10 +35,13 @@ const port = await new Promise((resolve, reject) => {
 });
 const browser = await chromium.launch({
   executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--headless", "--disable-gpu"],
+  args: ["--no-sandbox", "--headless", "--disable-gpu", "--disable-features=LocalNetworkAccessChecks"],
 });
 try {
   const page = await browser.newPage({ viewport: { width: 1440, height: 900 } });
+  if (process.env["DIST"] !== undefined) {
+    await fromDisk(page, process.env["DIST"]);
+  }
   await page.goto(`http://127.0.0.1:${port}/?symbols=*&open=BTC-USD`);
   await page.waitForSelector('#rows tr[data-state="live"]');
   await page.getByLabel("Updates").selectOption("every tick");
@@ -87,4 +90,15 @@ try {
 } finally {
   await browser.close();
   server.kill("SIGKILL");
+}
+
+/** The page as it lies in a folder instead of the one in the server's binary, to compare two of them on one binary. */
+async function fromDisk(page, folder) {
+  const { existsSync } = await import("node:fs");
+  const { resolve } = await import("node:path");
+  await page.context().route("**/*", (route) => {
+    const { pathname } = new URL(route.request().url());
+    const file = resolve(folder, `.${pathname === "/" ? "/index.html" : pathname}`);
+    return existsSync(file) ? route.fulfill({ path: file }) : route.continue();
+  });
 }

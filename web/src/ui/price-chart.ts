@@ -20,6 +20,8 @@ type Phase = NonNullable<DetailUpdate["market"]>["phase"];
 export const INTERVALS: readonly BarInterval[] = ["1s", "5s", "10s", "1m", "5m", "15m", "1h", "1d"];
 
 const BARS_SHOWN = 90;
+/** Bars of an interval that are kept; a page that is left open for a day would see 86,400 of a second. At the bound a half goes. */
+const BARS_MAX = 4_000;
 
 export class PriceChart {
   readonly #chart: IChartApi;
@@ -27,6 +29,7 @@ export class PriceChart {
   readonly #volume: ISeriesApi<"Histogram">;
   readonly #container: HTMLDivElement;
   #bars = 0;
+  #decimals: number | undefined;
   #lastTime = Number.NEGATIVE_INFINITY;
   #all: ChartBar[] = [];
 
@@ -65,9 +68,13 @@ export class PriceChart {
   }
 
   show(update: BarsUpdate): void {
-    this.#candles.applyOptions({
-      priceFormat: { type: "price", precision: update.decimals, minMove: 10 ** -update.decimals },
-    });
+    if (update.decimals !== this.#decimals) {
+      // Other options have the whole chart laid out anew.
+      this.#decimals = update.decimals;
+      this.#candles.applyOptions({
+        priceFormat: { type: "price", precision: update.decimals, minMove: 10 ** -update.decimals },
+      });
+    }
     if (update.kind === "all" || this.#bars === 0) {
       this.#set(update.bars);
       this.#chart.timeScale().setVisibleLogicalRange({ from: this.#bars - BARS_SHOWN, to: this.#bars + 2 });
@@ -89,6 +96,9 @@ export class PriceChart {
         this.#lastTime = bar.time;
         this.#bars = this.#all.length;
       }
+    }
+    if (this.#all.length > BARS_MAX) {
+      this.#set(this.#all.slice(-BARS_MAX / 2));
     }
     this.#describe();
   }

@@ -1,145 +1,84 @@
 /**
- * Draws the lines of all rows.
+ * The line of a row.
  *
- * Invariant: one painter for every canvas: colours are read once per theme and not once per line, and only lines whose
- * points or size changed are drawn.
+ * Invariant: it is part of the document and not a canvas: forty canvases are forty layers, which cost more at each frame than all the
+ * lines, of which each changes twice a second. Nothing is read back from the layout: the picture stretches to its cell.
  */
-import { onThemeChange, colour as themeColour } from "./theme";
 
-interface Colours {
-  readonly up: string;
-  readonly down: string;
-  readonly none: string;
-  readonly base: string;
-}
-
-/** Room for the stroke and the dot at the end, in CSS pixels. */
-const MARGIN = 3;
 /** The line fills its cell after this many points (10 s), so that a fresh page is not empty for two minutes. */
 const POINTS_MIN = 20;
+/** The picture's own measure. */
+const WIDTH = 1_000;
+const HEIGHT = 100;
+/** Room for the stroke and the dot at the end. */
+const MARGIN_X = 16;
+const MARGIN_Y = 10;
 
 export class Sparkline {
-  readonly canvas: HTMLCanvasElement;
-  points: Float64Array = new Float64Array();
-  width = 0;
-  height = 0;
-
-  constructor(canvas: HTMLCanvasElement) {
-    this.canvas = canvas;
-  }
-}
-
-export class SparklinePainter {
-  #colours: Colours | undefined;
-  readonly #lines = new Map<Element, Sparkline>();
-  readonly #sizes: ResizeObserver;
+  readonly picture = svg("svg", {
+    class: "trace",
+    viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+    preserveAspectRatio: "none",
+    "aria-hidden": "true",
+  });
+  readonly #area = svg("path", { class: "trace-area" });
+  /** Where the line began, to read rise and fall without colour. */
+  readonly #base = svg("path", { class: "trace-base" });
+  readonly #line = svg("path", { class: "trace-line" });
+  /** A stroke without a length is a dot, which does not stretch with the picture. */
+  readonly #dot = svg("path", { class: "trace-dot" });
 
   constructor() {
-    // Sizes come from the observer: reading them while painting would force a layout for each row.
-    this.#sizes = new ResizeObserver((entries) => {
-      for (const entry of entries) {
-        const line = this.#lines.get(entry.target);
-        if (line !== undefined) {
-          line.width = entry.contentRect.width;
-          line.height = entry.contentRect.height;
-          this.draw(line);
-        }
-      }
-    });
-    onThemeChange(() => {
-      this.#colours = undefined;
-      for (const line of this.#lines.values()) {
-        this.draw(line);
-      }
-    });
+    this.picture.append(this.#area, this.#base, this.#line, this.#dot);
   }
 
-  add(canvas: HTMLCanvasElement): Sparkline {
-    const line = new Sparkline(canvas);
-    this.#lines.set(canvas, line);
-    this.#sizes.observe(canvas);
-    return line;
-  }
-
-  remove(line: Sparkline): void {
-    this.#lines.delete(line.canvas);
-    this.#sizes.unobserve(line.canvas);
-  }
-
-  draw(line: Sparkline): void {
-    const context = line.canvas.getContext("2d");
-    const { points, width, height } = line;
-    if (context === null || width === 0 || height === 0) {
-      return;
-    }
-    const scale = devicePixelRatio;
-    const pixelWidth = Math.round(width * scale);
-    const pixelHeight = Math.round(height * scale);
-    if (line.canvas.width !== pixelWidth || line.canvas.height !== pixelHeight) {
-      line.canvas.width = pixelWidth;
-      line.canvas.height = pixelHeight;
-    }
-    context.setTransform(scale, 0, 0, scale, 0, 0);
-    context.clearRect(0, 0, width, height);
+  show(points: Float64Array): void {
     const first = points[0];
     const last = points.at(-1);
     if (first === undefined || last === undefined || points.length < 2) {
+      for (const part of [this.#area, this.#base, this.#line, this.#dot]) {
+        part.setAttribute("d", "");
+      }
       return;
     }
-    this.#colours ??= readColours();
-    const colour = this.#colours[last > first ? "up" : last < first ? "down" : "none"];
-
     let low = first;
     let high = first;
     for (const point of points) {
       low = Math.min(low, point);
       high = Math.max(high, point);
     }
-    const step = (width - 2 * MARGIN) / (Math.max(points.length, POINTS_MIN) - 1);
-    const left = width - MARGIN - step * (points.length - 1);
-    const range = high - low;
+    const right = WIDTH - MARGIN_X;
+    const step = (right - MARGIN_X) / (Math.max(points.length, POINTS_MIN) - 1);
+    const left = right - step * (points.length - 1);
     const yOf = (value: number): number =>
-      range === 0 ? height / 2 : MARGIN + ((high - value) / range) * (height - 2 * MARGIN);
-
-    // Where the line began, to read rise and fall without colour.
-    context.strokeStyle = this.#colours.base;
-    context.lineWidth = 1;
-    context.setLineDash([2, 3]);
-    context.beginPath();
-    const base = Math.round(yOf(first)) + 0.5;
-    context.moveTo(MARGIN, base);
-    context.lineTo(width - MARGIN, base);
-    context.stroke();
-    context.setLineDash([]);
-
-    const path = new Path2D();
+      high === low ? HEIGHT / 2 : Math.round(MARGIN_Y + ((high - value) / (high - low)) * (HEIGHT - 2 * MARGIN_Y));
+    // A price that stands is one piece of the line.
+    let line = `M${Math.round(left)} ${yOf(first)}`;
+    let drawn = first;
     points.forEach((point, at) => {
-      path.lineTo(left + at * step, yOf(point));
+      if (point !== drawn || at === points.length - 1) {
+        if (at > 1 && points[at - 1] === drawn) {
+          line += `L${Math.round(left + (at - 1) * step)} ${yOf(drawn)}`;
+        }
+        line += `L${Math.round(left + at * step)} ${yOf(point)}`;
+        drawn = point;
+      }
     });
-    const area = new Path2D(path);
-    area.lineTo(width - MARGIN, height);
-    area.lineTo(left, height);
-    area.closePath();
-    context.globalAlpha = 0.12;
-    context.fillStyle = colour;
-    context.fill(area);
-    context.globalAlpha = 1;
-    context.strokeStyle = colour;
-    context.lineWidth = 1.25;
-    context.lineJoin = "round";
-    context.stroke(path);
-    context.fillStyle = colour;
-    context.beginPath();
-    context.arc(width - MARGIN, yOf(last), 1.75, 0, 2 * Math.PI);
-    context.fill();
+    this.picture.dataset["trend"] = last > first ? "up" : last < first ? "down" : "none";
+    this.#line.setAttribute("d", line);
+    this.#area.setAttribute("d", `${line}V${HEIGHT}H${Math.round(left)}Z`);
+    this.#base.setAttribute("d", `M${MARGIN_X} ${yOf(first)}H${right}`);
+    this.#dot.setAttribute("d", `M${right} ${yOf(last)}h0`);
   }
 }
 
-function readColours(): Colours {
-  return {
-    up: themeColour("--up"),
-    down: themeColour("--down"),
-    none: themeColour("--dim"),
-    base: themeColour("--line-strong"),
-  };
+function svg<K extends keyof SVGElementTagNameMap>(
+  tag: K,
+  attributes: Readonly<Record<string, string>>,
+): SVGElementTagNameMap[K] {
+  const created = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    created.setAttribute(name, value);
+  }
+  return created;
 }

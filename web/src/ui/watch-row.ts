@@ -8,7 +8,7 @@ import type { Moving, RowUpdate } from "../model/update";
 
 import { create, setText } from "./dom";
 import type { Flashes } from "./flashes";
-import type { Sparkline, SparklinePainter } from "./sparkline";
+import { Sparkline } from "./sparkline";
 
 type MarketPhase = NonNullable<RowUpdate["market"]>;
 
@@ -38,8 +38,7 @@ class MovingCell {
 export class WatchRow {
   readonly symbol: string;
   readonly row: HTMLTableRowElement;
-  readonly #painter: SparklinePainter;
-  readonly #line: Sparkline;
+  readonly #line = new Sparkline();
   readonly #description = create("span", { class: "description" });
   readonly #bid: MovingCell;
   readonly #bidSize = numberCell("bid-size");
@@ -53,13 +52,11 @@ export class WatchRow {
   readonly #time = numberCell("time");
   readonly #phase = create("span", { class: "phase", hidden: "" });
 
-  constructor(symbol: string, painter: SparklinePainter, flashes: Flashes, remove: () => void) {
+  constructor(symbol: string, flashes: Flashes, remove: () => void) {
     this.symbol = symbol;
-    this.#painter = painter;
     this.#bid = new MovingCell("bid", flashes);
     this.#ask = new MovingCell("ask", flashes);
     this.#last = new MovingCell("last", flashes);
-    const canvas = create("canvas", { class: "trace", "aria-hidden": "true" });
     const button = create(
       "button",
       { type: "button", class: "remove", "aria-label": `Remove ${symbol} from the watch list`, tabindex: "-1" },
@@ -85,11 +82,10 @@ export class WatchRow {
       this.#lastSize,
       this.#change,
       this.#percent,
-      create("td", { role: "cell", class: "c-trace" }, canvas),
+      create("td", { role: "cell", class: "c-trace" }, this.#line.picture),
       this.#time,
       create("td", { role: "cell", class: "c-remove" }, button),
     );
-    this.#line = painter.add(canvas);
   }
 
   describe(description: string): void {
@@ -118,8 +114,7 @@ export class WatchRow {
     setText(this.#percent, update.changePercent);
     setText(this.#time, update.lastTimeMs === undefined ? "" : timeOfDay(update.lastTimeMs));
     if (update.trace !== undefined) {
-      this.#line.points = update.trace;
-      this.#painter.draw(this.#line);
+      this.#line.show(update.trace);
     }
   }
 
@@ -127,7 +122,6 @@ export class WatchRow {
     for (const moving of [this.#bid, this.#ask, this.#last]) {
       moving.remove();
     }
-    this.#painter.remove(this.#line);
     this.row.remove();
   }
 }

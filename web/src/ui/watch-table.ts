@@ -7,7 +7,6 @@
 import type { Instrument, RowUpdate, Sort, SortKey } from "../model/update";
 import { byId, setText } from "./dom";
 import { Flashes } from "./flashes";
-import { SparklinePainter } from "./sparkline";
 import { WatchRow } from "./watch-row";
 
 /** Rows beside the screen, so that scrolling does not uncover empty space. */
@@ -26,7 +25,6 @@ export class WatchTable {
   readonly #table = byId("watch", HTMLTableElement);
   readonly #scroller = byId("scroller", HTMLDivElement);
   readonly #count = byId("row-count", HTMLSpanElement);
-  readonly #painter = new SparklinePainter();
   readonly #flashes = new Flashes();
   readonly #rows = new Map<string, WatchRow>();
   readonly #port: TablePort;
@@ -155,7 +153,7 @@ export class WatchTable {
   }
 
   #make(symbol: string): WatchRow {
-    const row = new WatchRow(symbol, this.#painter, this.#flashes, () => this.#port.remove(symbol));
+    const row = new WatchRow(symbol, this.#flashes, () => this.#port.remove(symbol));
     this.#rows.set(symbol, row);
     row.describe(this.#instruments.get(symbol)?.description ?? "");
     mark(row, symbol === this.#selected);

@@ -66,6 +66,8 @@ export class Streams<R extends Reader> {
   readonly #dirty = new Set<Stream<R>>();
   /** The epoch that the numbers of all streams belong to. */
   #epoch = "";
+  /** Whether any stream has someone in `due`. */
+  #anyDue = false;
 
   get(symbol: string, channel: Channel): Stream<R> | undefined {
     return this.#bySymbol.get(symbol)?.get(channel);
@@ -251,6 +253,7 @@ export class Streams<R extends Reader> {
       } else if (planned.command.op === "subscribe") {
         for (const reader of stream.fresh) {
           stream.due.add(reader);
+          this.#anyDue = true;
         }
         stream.fresh.clear();
       }
@@ -259,8 +262,12 @@ export class Streams<R extends Reader> {
 
   /** All states that were asked for have come; a stream that has had no value has none. */
   stated(): void {
-    for (const stream of this.all()) {
-      stream.due.clear();
+    // Said with each event of a stream: there may be thousands of streams, and nearly always nothing is due.
+    if (this.#anyDue) {
+      this.#anyDue = false;
+      for (const stream of this.all()) {
+        stream.due.clear();
+      }
     }
   }
 
