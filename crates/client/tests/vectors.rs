@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use market::Event;
 use serde_json::{Value, json};
 use tickerplant_client::{
     Book, BookSide, BookUpdate, Decimal, Encoding, InstrumentDetails, InstrumentTerms, Level, Price, Side, Size,
@@ -14,7 +15,7 @@ use wire::decode::{
     Content, ControlMessage, Element, begin, decode_control, decode_elements, decode_text_data, is_packed_data,
     is_text_data,
 };
-use wire::{CommandId, FrameKind};
+use wire::{CommandId, ErrorCode, FrameKind, GapReason};
 
 fn vectors() -> Value {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../sdk/vectors/messages.json");
@@ -54,11 +55,10 @@ fn element(known: &[Arc<InstrumentTerms>], element: &Element, kind: FrameKind) -
     let terms = known.iter().find(|terms| terms.id == element.instrument)?;
     let price = |price: Price| Decimal::price(price, terms).to_string();
     let size = |size: Size| Decimal::size(size, terms).to_string();
-    use market::Event;
     let (channel, snapshot, own) = match &element.content {
         Content::Unknown(_) => return None,
         Content::Gap { channel, from_seq, to_seq, reason } => {
-            let reason = reason.map(|reason| reason.name());
+            let reason = reason.map(GapReason::name);
             let numbers = (from_seq.to_string(), to_seq.to_string());
             (*channel, false, json!({"type": "gap", "from_seq": numbers.0, "to_seq": numbers.1, "reason": reason}))
         }
@@ -141,7 +141,7 @@ fn control(message: ControlMessage) -> Value {
             json!({"type": "instruments", "id": number(id.as_ref()), "instruments": all})
         }
         ControlMessage::Error { id, code, message, symbols } => {
-            json!({"type": "error", "id": number(id.as_ref()), "code": code.map(|code| code.name()),
+            json!({"type": "error", "id": number(id.as_ref()), "code": code.map(ErrorCode::name),
                    "message": message, "symbols": symbols})
         }
         ControlMessage::Heartbeat { delivered, dropped, .. } => {
@@ -239,7 +239,6 @@ fn books_grow_with_right_checksums() {
             let payload = bytes(frame);
             let (head, cursor) = begin(&payload).unwrap();
             decode_elements(cursor, head.elements, |one| {
-                use market::Event;
                 let Content::Event(Event::BookSnapshot(update) | Event::BookDelta(update)) = one.content else {
                     panic!("{one:?}")
                 };

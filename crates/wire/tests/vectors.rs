@@ -295,6 +295,7 @@ fn control(name: &str, message: &ServerMessage<'_>, expected: &Value) -> Value {
     })
 }
 
+#[allow(clippy::too_many_lines, reason = "it is a table")]
 fn controls() -> Vec<Value> {
     let all = instruments();
     let listed: Vec<_> = all.iter().collect();
@@ -556,9 +557,12 @@ fn refused() -> Vec<Value> {
     ]
 }
 
+/// Bids and asks that are new, as price and size.
+type Change<'a> = (&'a [(i64, u64)], &'a [(i64, u64)]);
+
 /// Books as they grow, each change with its checksum, and what they are in the end.
 fn books() -> Vec<Value> {
-    let grown = |name: &str, index: usize, depth: BookDepth, changes: &[(&[(i64, u64)], &[(i64, u64)])]| {
+    let grown = |name: &str, index: usize, depth: BookDepth, changes: &[Change<'_>]| {
         let of = &instruments()[index];
         let mut book = Book::new();
         let mut sides: [BTreeMap<i64, u64>; 2] = Default::default();
