@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("TICKER_BIN", ROOT / "target/debug/tickerplant"))
-LISTENING = re.compile(r"listening on http://([0-9.]+:\d+)")
+LISTENING = re.compile(r"listening on (https?)://([0-9.]+:\d+)")
 START_S = 30
 EXIT_S = 30
 
@@ -35,6 +35,7 @@ class Plant:
             )
         self.lines = []
         self.address = None
+        self.secure = ""
         self._listening = threading.Event()
         self._printed = threading.Condition()
         # The thread drains stdout to its end, so that the server never blocks on a full pipe.
@@ -51,7 +52,8 @@ class Plant:
                 self.lines.append(line.rstrip("\n"))
                 self._printed.notify_all()
             if self.address is None and (match := LISTENING.search(line)):
-                self.address = match[1]
+                self.secure = "s" if match[1] == "https" else ""
+                self.address = match[2]
                 self._listening.set()
         self._listening.set()
 
@@ -68,11 +70,11 @@ class Plant:
 
     @property
     def http(self):
-        return f"http://{self.address}"
+        return f"http{self.secure}://{self.address}"
 
     @property
     def ws(self):
-        return f"ws://{self.address}/ws"
+        return f"ws{self.secure}://{self.address}/ws"
 
     @property
     def host_and_port(self):

@@ -50,7 +50,7 @@ pub(crate) fn request(url: &str, encoding: Encoding, bearer: Option<&str>) -> Re
         #[cfg(feature = "tls")]
         Some("wss") => {
             // Another one may have been chosen by the program, which is as well.
-            let _ = rustls::crypto::ring::default_provider().install_default();
+            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         }
         #[cfg(not(feature = "tls"))]
         Some("wss") => return Err(wrong("this program is built without TLS (feature tls)".into())),

@@ -1,12 +1,12 @@
-//! The accept loop and the HTTP side of a connection.
+//! The accept loop and the routes.
 //!
-//! **Invariant:** a client that sends slowly, or nothing, holds a connection for `handshake_timeout` and no longer, and the
-//! head of a request for no more than [`HEAD_BYTES_MAX`]; one that does not read its answer, for twice `stall_timeout`.
+//! **Invariant:** a connection has a task of its own as soon as it is accepted; nothing that a client does or leaves undone
+//! holds up the next one.
 //!
-//! axum's own `serve` hides the socket from an upgrade, so the loop is written out.
+//! axum's own `serve` hides the socket from an upgrade, so the loop is written out. What happens on a connection is in
+//! `connection`.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,28 +14,18 @@ use axum::Router;
 use axum::routing::{MethodRouter, get};
 use http::HeaderValue;
 use http::header::{CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics::Gauge;
-#[cfg(target_os = "linux")]
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
-use tower::ServiceExt as _;
+use tokio::net::TcpListener;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::TraceLayer;
 
+use crate::connection::{self, Doors};
 use crate::metrics as names;
 use crate::state::Shared;
-use crate::upgrade::{OriginPolicy, Peer, UpgradeState};
+use crate::upgrade::{OriginPolicy, UpgradeState};
 use crate::{assets, auth, history, http_policy, rest, stream, upgrade};
 
-/// The longest head of a request; a browser with many cookies stays below.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// The most headers in it.
-const HEADERS_MAX: usize = 64;
 /// Nothing here takes a body worth speaking of.
 const BODY_BYTES_MAX: usize = 16 * 1024;
 /// For answers that are no pages: what is shown of them may load and run nothing. (The dashboard has a policy of its own.)
@@ -97,7 +87,8 @@ pub(crate) fn routes() -> [(&'static str, MethodRouter<Arc<Shared>>); 10] {
 }
 
 /// Accepts connections for as long as it is polled. Cancel safe: a connection that was accepted has its own task.
-pub(crate) async fn accept(listener: TcpListener, router: Router, shared: Arc<Shared>) -> Infallible {
+pub(crate) async fn accept(listener: TcpListener, doors: Doors) -> Infallible {
+    let shared = &doors.shared;
     let accepted = shared.metrics.counter(names::CONNECTIONS_ACCEPTED);
     let errors = shared.metrics.counter(names::ACCEPT_ERRORS);
     let open = shared.metrics.gauge(names::CONNECTIONS);
@@ -105,8 +96,7 @@ pub(crate) async fn accept(listener: TcpListener, router: Router, shared: Arc<Sh
         match listener.accept().await {
             Ok((stream, peer)) => {
                 accepted.increment(1);
-                bound_stalls(&stream, shared.config.stall_timeout);
-                let served = serve(stream, peer, router.clone(), shared.config.handshake_timeout);
+                let served = connection::serve(stream, peer, doors.clone());
                 let held = Held::new(open.clone());
                 tokio::spawn(async move {
                     served.await;
@@ -119,39 +109,6 @@ pub(crate) async fn accept(listener: TcpListener, router: Router, shared: Arc<Sh
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
-    }
-}
-
-/// Has the kernel end the connection when the client has taken nothing for so long of what it was sent, which hyper would
-/// wait for without end. It waits twice as long, so that sessions are ended by the hub first, with a word. Elsewhere than on
-/// Linux there is no such option.
-fn bound_stalls(stream: &TcpStream, timeout: Duration) {
-    /// The kernel counts milliseconds in an `int`.
-    #[cfg(target_os = "linux")]
-    const TIMEOUT_MAX: Duration = Duration::from_millis(i32::MAX.unsigned_abs() as u64);
-    #[cfg(target_os = "linux")]
-    if let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(timeout.saturating_mul(2).min(TIMEOUT_MAX))) {
-        tracing::debug!(%error, "the connection was lost at once");
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (stream, timeout);
-}
-
-async fn serve(stream: TcpStream, peer: SocketAddr, router: Router, timeout: Duration) {
-    // Frames are gathered by the lanes; what is written is meant to leave.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "the connection was lost at once");
-        return;
-    }
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer.ip()));
-        router.clone().oneshot(request)
-    });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(timeout).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
-    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await {
-        // Also what a client sees that was too slow or sent no HTTP: hyper has answered where it could.
-        tracing::debug!(%error, %peer, "a connection ended with an error");
     }
 }
 

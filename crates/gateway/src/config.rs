@@ -10,6 +10,7 @@ use market::{Channel, ChannelSet};
 
 use crate::RecordConfig;
 use crate::auth::AuthConfig;
+use crate::tls::TlsFiles;
 
 /// When new sessions are refused with 503, so that those inside stay served.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// How many shards, at least 1; each is a thread
     pub shards: usize,
+    /// The certificate with which TLS is spoken; none speaks plain HTTP and WebSocket
+    pub tls: Option<TlsFiles>,
     /// The least time between two flushes of a shard; 0 sends as soon as the queue is drained
     pub flush_interval: Duration,
     /// The largest share of a shard's time that goes into flushing, in percent, as long as its rests do not get longer
@@ -113,6 +116,7 @@ impl Config {
         Self {
             listen,
             shards: std::thread::available_parallelism().map_or(1, usize::from),
+            tls: None,
             flush_interval: shard.flush_interval,
             flush_duty_percent: shard.flush_duty_percent,
             flush_rest_max: shard.flush_rest_max,

@@ -39,6 +39,14 @@ pub enum GatewayError {
         /// What is wrong
         reason: String,
     },
+    /// The certificate or its key cannot be used.
+    #[error("TLS, {}: {reason}", .path.display())]
+    Tls {
+        /// Which file
+        path: PathBuf,
+        /// What is wrong
+        reason: String,
+    },
     /// The metrics could not be set up.
     #[error("cannot set up the metrics")]
     Metrics(#[source] metrics_exporter_prometheus::BuildError),

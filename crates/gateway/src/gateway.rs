@@ -18,11 +18,13 @@ use websocket::origin::OriginList;
 
 use crate::admin::Door;
 use crate::auth::{Authentication, Reload};
+use crate::connection::Doors;
 use crate::metrics::Metrics;
 use crate::recorder::{RecorderQueue, RecorderThread};
 use crate::sequencer::SequencerLoop;
 use crate::shard::{self, Order, ShardHandle};
 use crate::state::Shared;
+use crate::tls::{Tls, TlsReload};
 use crate::upgrade::OriginPolicy;
 use crate::{Config, GatewayError, Outcome, accept, admin, overload};
 
@@ -46,6 +48,7 @@ pub struct Gateway {
     metrics: Metrics,
     origins: OriginPolicy,
     auth: (Authentication, Reload),
+    tls: Option<(Tls, TlsReload)>,
 }
 
 /// Connections that may wait to be accepted: a restart under thousands of clients fills this within milliseconds. The
@@ -55,7 +58,8 @@ const BACKLOG: i32 = 4096;
 /// How long event streams may take for their last bytes once every session has ended.
 const LAST_BYTES_MAX: Duration = Duration::from_secs(1);
 
-/// How often histograms are folded, addresses forgotten, and the files of keys looked at.
+/// How often histograms are folded, addresses forgotten, and the files of keys and certificates
+/// looked at.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Gateway {
@@ -72,12 +76,13 @@ impl Gateway {
         let metrics = Metrics::new().map_err(GatewayError::Metrics)?;
         let auth = Authentication::new(&config, &metrics)?;
         let door = Arc::new(Door::new(&config)?);
+        let tls = config.tls.as_ref().map(|files| Tls::new(files, &metrics)).transpose()?;
         let bind_error = |source| GatewayError::Bind { address: config.listen, source };
         let listener = listen(config.listen).map_err(bind_error)?;
         let local_addr = listener.local_addr().map_err(bind_error)?;
         let admin =
             config.admin_listen.map(|address| listen(address).map_err(|source| GatewayError::Bind { address, source }));
-        Ok(Self { listener, local_addr, admin: admin.transpose()?, door, metrics, origins, auth, config })
+        Ok(Self { listener, local_addr, admin: admin.transpose()?, door, metrics, origins, auth, tls, config })
     }
 
     /// The address on which it takes operators' commands, if it does.
@@ -100,6 +105,7 @@ impl Gateway {
         let runtime = runtime.map_err(|source| GatewayError::Start { what: "the accept loop", source })?;
         let config = Config { shards: self.config.shards.max(1), ..self.config };
         let (auth, reload) = self.auth;
+        let (tls, tls_reload) = self.tls.unzip();
         let shared = Arc::new(Shared::new(config, self.metrics, auth, feed.epoch()));
         let (failed, failure) = oneshot::channel();
         let (ended, ends) = mpsc::unbounded_channel();
@@ -119,13 +125,14 @@ impl Gateway {
             let listener = TcpListener::from_std(self.listener)
                 .map_err(|source| GatewayError::Start { what: "the accept loop", source })?;
             let router = accept::router(&shared, self.origins);
-            tokio::spawn(accept::accept(listener, router, Arc::clone(&shared)));
-            tokio::spawn(keep_up(Arc::clone(&shared), reload, Arc::clone(&self.door)));
+            tokio::spawn(accept::accept(listener, Doors { shared: Arc::clone(&shared), router, tls }));
+            tokio::spawn(keep_up(Arc::clone(&shared), reload, tls_reload, Arc::clone(&self.door)));
             tokio::spawn(overload::watch(Arc::clone(&shared)));
             if let Some(admin) = self.admin {
                 let admin = TcpListener::from_std(admin)
                     .map_err(|source| GatewayError::Start { what: "the admin listener", source })?;
-                tokio::spawn(accept::accept(admin, admin::router(&shared, &self.door), Arc::clone(&shared)));
+                let router = admin::router(&shared, &self.door);
+                tokio::spawn(accept::accept(admin, Doors { shared: Arc::clone(&shared), router, tls: None }));
             }
             let outcome = supervise(&shared, stop, failure, ends).await;
             // What the shards have written last is still on its way into responses.
@@ -190,7 +197,7 @@ async fn supervise(
     }
 }
 
-async fn keep_up(shared: Arc<Shared>, mut reload: Reload, door: Arc<Door>) {
+async fn keep_up(shared: Arc<Shared>, mut reload: Reload, mut tls: Option<TlsReload>, door: Arc<Door>) {
     let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
         interval.tick().await;
@@ -201,6 +208,9 @@ async fn keep_up(shared: Arc<Shared>, mut reload: Reload, door: Arc<Door>) {
             shared.shards.iter().for_each(ShardHandle::reconsider);
         }
         door.reload(&shared.metrics);
+        if let Some(tls) = &mut tls {
+            tls.look();
+        }
     }
 }
 

@@ -53,6 +53,9 @@ catalogue! {
     CONNECTIONS_ACCEPTED = "tickerplant_connections_accepted_total", Kind::Counter, "TCP connections accepted";
     CONNECTIONS = "tickerplant_connections", Kind::Gauge, "TCP connections open on the HTTP side, before or without an upgrade";
     ACCEPT_ERRORS = "tickerplant_accept_errors_total", Kind::Counter, "Failures to accept, such as running out of descriptors";
+    TLS_HANDSHAKES = "tickerplant_tls_handshakes_total", Kind::Counter, "Hand-shakes of TLS completed";
+    TLS_HANDSHAKE_FAILURES = "tickerplant_tls_handshake_failures_total", Kind::Counter, "Hand-shakes of TLS that failed, by `reason`";
+    TLS_RELOAD_ERRORS = "tickerplant_tls_reload_errors_total", Kind::Counter, "Times that the certificate or its key had changed and could not be used";
     UPGRADES_REFUSED = "tickerplant_upgrades_refused_total", Kind::Counter, "WebSocket upgrades and streams refused, by `reason`";
     AUTH_REFUSED = "tickerplant_auth_refused_total", Kind::Counter, "Requests refused for what they present or do not present, by `reason`";
     AUTH_RELOAD_ERRORS = "tickerplant_auth_reload_errors_total", Kind::Counter, "Times that the files of keys had changed and could not be read";

@@ -16,8 +16,6 @@ use http::header::{
 use http::{StatusCode, Version};
 use hub::{Access, AuthRefusal};
 use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use websocket::deflate::{self, Params};
 use websocket::handshake::{self, HttpVersion, Refusal};
 use websocket::origin::OriginList;
@@ -28,6 +26,7 @@ use crate::auth::{self, Holding, secret_in_url};
 use crate::metrics as names;
 use crate::shard::NewSession;
 use crate::state::{Phase, Shared};
+use crate::tls::Carrier;
 
 /// The client's address, put into each request by the accept loop.
 #[derive(Debug, Clone, Copy)]
@@ -94,8 +93,8 @@ pub(crate) async fn upgrade(
     let deflate = accepted.deflate.as_ref().map(|(params, _)| *params);
     tokio::spawn(async move {
         match upgraded.await {
-            Ok(upgraded) => hand_over(&shared, upgraded, |stream, early| NewSession {
-                stream,
+            Ok(upgraded) => hand_over(&shared, upgraded, |carrier, early| NewSession {
+                carrier,
                 early,
                 dialect,
                 deflate,
@@ -233,24 +232,11 @@ fn refuse(refusal: &Refusal) -> Response {
 }
 
 /// Takes the socket out of HTTP and gives it to the shard with the fewest sessions.
-fn hand_over(shared: &Shared, upgraded: Upgraded, session: impl FnOnce(std::net::TcpStream, Vec<u8>) -> NewSession) {
-    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
-        // The accept loop serves no other type.
-        tracing::error!("an upgraded connection is not a TCP stream");
-        return;
-    };
-    // `into_std` takes the socket out of this thread's reactor; the shard registers it with its own.
-    match parts.io.into_inner().into_std() {
-        Ok(stream) => {
-            // Frames that came together with the request. The buffer itself is let go with its capacity of kilobytes,
-            // which would otherwise stay for as long as the session.
-            let early = parts.read_buf.to_vec();
-            let fewest = shared.shards.iter().min_by_key(|shard| shard.load());
-            if let Some(shard) = fewest {
-                shard.hand_over(session(stream, early));
-            }
-        }
-        Err(error) => tracing::debug!(%error, "the socket was lost at the upgrade"),
+fn hand_over(shared: &Shared, upgraded: Upgraded, session: impl FnOnce(Carrier, Vec<u8>) -> NewSession) {
+    let Some((carrier, early)) = Carrier::of(upgraded) else { return };
+    let fewest = shared.shards.iter().min_by_key(|shard| shard.load());
+    if let Some(shard) = fewest {
+        shard.hand_over(session(carrier, early));
     }
 }
 

@@ -174,6 +174,11 @@ fn gateway_config(settings: &Settings) -> gateway::Config {
     let default = gateway::Config::new(settings.listen);
     gateway::Config {
         shards: settings.shards.map_or(default.shards, usize::from),
+        tls: settings
+            .tls_cert
+            .clone()
+            .zip(settings.tls_key.clone())
+            .map(|(certificate, key)| gateway::TlsFiles { certificate, key }),
         flush_interval: Duration::from_micros(settings.flush_interval_us),
         flush_duty_percent: settings.flush_duty_percent,
         flush_rest_max: Duration::from_micros(settings.flush_rest_us_max),

@@ -46,6 +46,7 @@ pub(crate) fn serve(plan: Plan) -> Result<(), Failure> {
     let stop = stop::listen().context("cannot listen for signals")?;
     let feed = source.open()?;
     let (listen, everybody) = (gateway.listen, matches!(gateway.auth, AuthConfig::Off));
+    let schemes = if gateway.tls.is_some() { SECURE } else { PLAIN };
     let gateway = Gateway::bind(gateway).map_err(failure)?;
     if everybody && !listen.ip().is_loopback() {
         tracing::warn!(address = %listen, "authentication is off: everybody who reaches this address is served");
@@ -55,7 +56,7 @@ pub(crate) fn serve(plan: Plan) -> Result<(), Failure> {
         tracing::info!("clients must authenticate");
     }
     // A closed standard output is no reason not to serve.
-    let _ = print_where_to_look(gateway.local_addr(), gateway.admin_addr());
+    let _ = print_where_to_look(schemes, gateway.local_addr(), gateway.admin_addr());
     match gateway.run(feed, stop).map_err(failure)? {
         Outcome::Stopped => Ok(()),
         Outcome::FeedFailed(error) => Err(Failure::FeedFailed(error)),
@@ -65,19 +66,24 @@ pub(crate) fn serve(plan: Plan) -> Result<(), Failure> {
 fn failure(error: GatewayError) -> Failure {
     match error {
         GatewayError::Bind { .. } | GatewayError::Record { .. } => Failure::Listen(error),
-        GatewayError::Auth { .. } => Failure::Setting(error.to_string()),
+        GatewayError::Auth { .. } | GatewayError::Tls { .. } => Failure::Setting(error.to_string()),
         GatewayError::Origin(origin) => Failure::Setting(format!("allow_origin: {origin}")),
         other => Failure::Other(other.into()),
     }
 }
 
-fn print_where_to_look(address: SocketAddr, admin: Option<SocketAddr>) -> io::Result<()> {
+/// How addresses begin: of HTTP, of WebSocket.
+type Schemes = [&'static str; 2];
+const PLAIN: Schemes = ["http", "ws"];
+const SECURE: Schemes = ["https", "wss"];
+
+fn print_where_to_look([http, ws]: Schemes, address: SocketAddr, admin: Option<SocketAddr>) -> io::Result<()> {
     let here = reachable(address);
     let mut out = io::stdout().lock();
-    writeln!(out, "tickerplant {} listening on http://{address}", env!("CARGO_PKG_VERSION"))?;
-    writeln!(out, "  dashboard  http://{here}/")?;
-    writeln!(out, "  websocket  ws://{here}/ws")?;
-    writeln!(out, "  metrics    http://{here}/metrics")?;
+    writeln!(out, "tickerplant {} listening on {http}://{address}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "  dashboard  {http}://{here}/")?;
+    writeln!(out, "  websocket  {ws}://{here}/ws")?;
+    writeln!(out, "  metrics    {http}://{here}/metrics")?;
     if let Some(admin) = admin {
         writeln!(out, "  admin      http://{admin}/admin")?;
     }

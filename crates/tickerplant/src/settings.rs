@@ -25,6 +25,12 @@ pub(crate) struct Settings {
     /// Address to listen on; port 0 takes any free one and prints it
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", help_heading = "Server")]
     pub(crate) listen: SocketAddr,
+    /// Speak TLS (https and wss) with this certificate: PEM, the chain behind it. Read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "Server")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The key of that certificate: PEM, unencrypted
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Server")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// Threads that serve clients [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Server")]
     pub(crate) shards: Option<u16>,

@@ -19,9 +19,9 @@ use http::uri::Authority;
 use http::{HeaderMap, StatusCode};
 
 use super::refusal;
-use crate::auth::{Stamp, stamp};
 use crate::metrics::{self as names, Metrics};
 use crate::state::Shared;
+use crate::watched::Watched;
 use crate::{Config, GatewayError};
 
 /// No key is longer.
@@ -30,16 +30,15 @@ const FILE_BYTES_MAX: u64 = 4096;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Door {
-    file: Option<Watched>,
+    file: Option<File>,
     key: RwLock<Option<AdminKey>>,
     on_loopback: bool,
 }
 
-/// The file, and how it looked when it was last read.
 #[derive(Debug)]
-struct Watched {
+struct File {
     path: PathBuf,
-    seen: Mutex<Stamp>,
+    watched: Mutex<Watched>,
 }
 
 /// Why somebody is not let in.
@@ -57,7 +56,7 @@ impl Door {
     /// # Errors
     /// [`GatewayError::Auth`] names the file and what is wrong with it.
     pub(crate) fn new(config: &Config) -> Result<Self, GatewayError> {
-        let watch = |path: PathBuf| Watched { seen: Mutex::new(stamp(&path)), path };
+        let watch = |path: PathBuf| File { watched: Mutex::new(Watched::new([path.clone()])), path };
         let file = config.admin_key_file.clone().map(watch);
         let key = file.as_ref().map(|file| read(&file.path)).transpose()?;
         let on_loopback = config.admin_listen.is_none_or(|address| address.ip().is_loopback());
@@ -66,10 +65,8 @@ impl Door {
 
     /// Reads the key again when its file has changed; one that cannot be read leaves the key from before in force.
     pub(crate) fn reload(&self, metrics: &Metrics) {
-        let Some(Watched { path, seen }) = &self.file else { return };
-        // Taken before the reading, so a change during it is seen next time.
-        let now = stamp(path);
-        if std::mem::replace(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner), now.clone()) == now {
+        let Some(File { path, watched }) = &self.file else { return };
+        if !watched.lock().unwrap_or_else(PoisonError::into_inner).changed() {
             return;
         }
         match read(path) {

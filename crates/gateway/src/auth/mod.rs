@@ -26,7 +26,6 @@ use crate::clock;
 use crate::metrics::{self as names, Metrics};
 use crate::{Config, GatewayError};
 use files::Files;
-pub(crate) use files::{Stamp, stamp};
 use holders::Holders;
 pub(crate) use holders::{Holding, PerKeyLimits};
 pub(crate) use http::{Caller, guard, refuse, secret_in_url};

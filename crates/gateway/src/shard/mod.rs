@@ -14,6 +14,7 @@ mod queue;
 mod ready;
 mod socket;
 mod sockets;
+mod transport;
 mod turn;
 
 use std::collections::VecDeque;
@@ -28,6 +29,7 @@ use wire::Dialect;
 
 use crate::admission::Permit;
 use crate::auth::Holding;
+use crate::tls::Carrier;
 pub(crate) use ask::{Ask, Seen, Which};
 pub(crate) use pipe::{PipeReader, PipeWriter, pipe};
 pub(crate) use queue::Pushed;
@@ -37,7 +39,7 @@ pub(crate) use turn::run;
 /// A socket on which the hand-shake is done.
 #[derive(Debug)]
 pub(crate) struct NewSession {
-    pub(crate) stream: std::net::TcpStream,
+    pub(crate) carrier: Carrier,
     /// What the client sent together with its request
     pub(crate) early: Vec<u8>,
     pub(crate) dialect: Dialect,

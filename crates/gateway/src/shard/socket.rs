@@ -4,24 +4,23 @@
 //! refused, because a socket that was just registered counts as not writable until the reactor has run.
 
 use std::io;
-use std::net::{IpAddr, Shutdown};
-use std::pin::Pin;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hub::Written;
-use socket2::SockRef;
-use tokio::io::{AsyncRead as _, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::Interest;
 
 use super::ready::SocketWaker;
+use super::transport::{Kernel, Sent, Transport};
 use crate::admission::Permit;
 use crate::auth::Holding;
+use crate::tls::Carrier;
 
-/// See the module. A TLS stream would be another variant of what is inside.
+/// See the module.
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: TcpStream,
+    transport: Transport,
     waker: Arc<SocketWaker>,
     writing: Writing,
     pub(super) peer: Peer,
@@ -82,14 +81,14 @@ pub(super) enum Inflates {
 impl Socket {
     /// Registers the socket with the reactor of this thread.
     pub(super) fn new(
-        stream: std::net::TcpStream,
+        carrier: Carrier,
         waker: Arc<SocketWaker>,
         inflates: Inflates,
         permit: Permit,
         holding: Option<Holding>,
     ) -> io::Result<Self> {
         Ok(Self {
-            stream: TcpStream::from_std(stream)?,
+            transport: Transport::new(carrier)?,
             waker,
             writing: Writing::Free,
             peer: Peer::Talking,
@@ -118,19 +117,20 @@ impl Socket {
         if self.writing == Writing::Blocked {
             return Written::Bytes(0);
         }
-        let mut written = 0;
-        while written < bytes.len() {
-            match SockRef::from(&self.stream).send(&bytes[written..]) {
-                Ok(n) => written += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.writing = Writing::Blocked;
-                    return if self.watch_writable() { Written::Bytes(written) } else { Written::Broken };
-                }
-                Err(_) => return Written::Broken,
+        let Sent { bytes, kernel } = self.transport.write(bytes);
+        if self.heed(kernel) { Written::Bytes(bytes) } else { Written::Broken }
+    }
+
+    /// Notes what the kernel has said to bytes. False when the connection is broken.
+    fn heed(&mut self, kernel: Kernel) -> bool {
+        match kernel {
+            Kernel::Took => true,
+            Kernel::Full => {
+                self.writing = Writing::Blocked;
+                self.watch_writable()
             }
+            Kernel::Broken => false,
         }
-        Written::Bytes(written)
     }
 
     /// Whether bytes had to wait; if not, all that was to be written is out.
@@ -144,12 +144,14 @@ impl Socket {
             return false;
         }
         let waker = self.waker.waker();
-        match self.stream.poll_write_ready(&mut Context::from_waker(&waker)) {
+        match self.transport.tcp().poll_write_ready(&mut Context::from_waker(&waker)) {
             Poll::Pending => false,
             // An error shows again at the write that follows.
             Poll::Ready(_) => {
                 self.writing = Writing::Free;
-                true
+                let kernel = self.transport.flush();
+                self.heed(kernel);
+                self.writing == Writing::Free
             }
         }
     }
@@ -157,28 +159,34 @@ impl Socket {
     /// Reads once into `buffer`.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Read {
         let waker = self.waker.waker();
-        let mut buffer = ReadBuf::new(buffer);
-        match Pin::new(&mut self.stream).poll_read(&mut Context::from_waker(&waker), &mut buffer) {
-            Poll::Pending => Read::Nothing,
-            Poll::Ready(Ok(())) if buffer.filled().is_empty() => Read::End,
-            Poll::Ready(Ok(())) => Read::Bytes(buffer.filled().len()),
-            Poll::Ready(Err(_)) => Read::End,
+        let read = self.transport.read(&mut Context::from_waker(&waker), buffer);
+        // What TLS answers by itself, such as to an update of its keys.
+        if self.writing == Writing::Free && self.transport.wants_flush() {
+            let kernel = self.transport.flush();
+            self.heed(kernel);
         }
+        read
     }
 
     /// Sees to it that the socket is woken when there is something to read, at once if there is already. After a read
     /// that did not fill the buffer this costs no call of the kernel.
-    pub(super) fn watch_readable(&self) {
+    pub(super) fn watch_readable(&mut self) {
         let waker = self.waker.waker();
-        if self.stream.poll_read_ready(&mut Context::from_waker(&waker)).is_ready() {
+        let readable = self.transport.tcp().poll_read_ready(&mut Context::from_waker(&waker)).is_ready();
+        if readable || self.transport.has_read_ahead() {
             waker.wake();
         }
     }
 
-    /// Says to the peer that nothing more is sent.
-    pub(super) fn shut_down_write(&self) {
-        // A connection that is broken needs no farewell.
-        let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
+    /// Says to the peer that nothing more is sent, once all that was written is with the kernel.
+    pub(super) fn shut_down_write(&mut self) {
+        let kernel = self.transport.shut_down_write();
+        self.heed(kernel);
+    }
+
+    /// Whether all that was written is with the kernel.
+    pub(super) fn is_flushed(&self) -> bool {
+        !self.transport.wants_flush()
     }
 
     /// Has the reactor wake the socket when it is writable. False when the connection is broken.
@@ -187,9 +195,9 @@ impl Socket {
         // block is how it is told. No event is lost: this thread runs the reactor, so what has happened since the
         // kernel's answer is still to be delivered.
         let would_block = || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) };
-        let _ = self.stream.try_io(Interest::WRITABLE, would_block);
+        let _ = self.transport.tcp().try_io(Interest::WRITABLE, would_block);
         let waker = self.waker.waker();
-        match self.stream.poll_write_ready(&mut Context::from_waker(&waker)) {
+        match self.transport.tcp().poll_write_ready(&mut Context::from_waker(&waker)) {
             Poll::Pending => true,
             Poll::Ready(Ok(())) => {
                 waker.wake();

@@ -246,6 +246,7 @@ impl Sockets {
     pub(super) fn serve_lingering(&mut self, number: u32, buffer: &mut [u8]) {
         let Some(lingering) = self.lingering.get_mut(&number) else { return };
         lingering.socket.waker().unlisted();
+        lingering.socket.unblocked();
         match lingering.socket.read(buffer) {
             Read::Bytes(n) if lingering.bytes + n <= LINGERING_BYTES_MAX => {
                 lingering.bytes += n;
@@ -284,6 +285,10 @@ impl Sockets {
         self.lingering_next = self.lingering_next.wrapping_add(1);
         socket.set_waker(SocketWaker::new(Token::Lingering(number), &self.ready));
         socket.watch_readable();
+        if !socket.is_flushed() {
+            // The reactor knows the waker from before.
+            socket.waker().waker().wake();
+        }
         self.lingering.insert(number, Lingering { socket, bytes: 0 });
         self.deadlines.push(Reverse((self.now + duration, number)));
     }
@@ -338,13 +343,18 @@ impl Io for Sockets {
         if slot.generation != session.generation {
             return;
         }
-        if let Some(socket) = slot.socket.take() {
+        if let Some(mut socket) = slot.socket.take() {
             self.shared.metrics.reason(names::DISCONNECTS, reason.label()).increment(1);
             if let Some(shard) = self.shared.shards.get(self.shard) {
                 shard.session_ended();
             }
             match socket.peer {
                 Peer::Talking if reason != Disconnect::Lost => {
+                    socket.shut_down_write();
+                    self.linger(socket, LINGER);
+                }
+                // TLS holds bytes back that the kernel has not taken yet.
+                Peer::Closed if !socket.is_flushed() => {
                     socket.shut_down_write();
                     self.linger(socket, LINGER);
                 }

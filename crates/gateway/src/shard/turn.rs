@@ -252,11 +252,11 @@ impl Turns {
     }
 
     fn open(&mut self, session: NewSession) {
-        let NewSession { stream, early, dialect, deflate, permit, access, holding } = session;
+        let NewSession { carrier, early, dialect, deflate, permit, access, holding } = session;
         let now = self.now();
         let key = self.hub.next_key();
         let inflates = if deflate.is_some() { Inflates::Yes } else { Inflates::No };
-        let socket = match Socket::new(stream, self.sockets.waker(key.index), inflates, permit, holding) {
+        let socket = match Socket::new(carrier, self.sockets.waker(key.index), inflates, permit, holding) {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::warn!(%error, "a socket could not be registered");

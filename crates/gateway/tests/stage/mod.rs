@@ -198,13 +198,20 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// A client of a library that others wrote.
-pub(crate) struct Client(pub(crate) WebSocket<TcpStream>);
+pub(crate) struct Client<S = TcpStream>(pub(crate) WebSocket<S>);
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr, subprotocol: &str) -> Self {
+        Self::over(connect(address), address, subprotocol)
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Shakes hands on a connection that is there.
+    pub(crate) fn over(stream: S, address: SocketAddr, subprotocol: &str) -> Self {
         let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
         request.headers_mut().insert("Sec-WebSocket-Protocol", subprotocol.parse().unwrap());
-        let (socket, response) = tungstenite::client(request, connect(address)).unwrap();
+        let (socket, response) = tungstenite::client(request, stream).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(response.headers()["sec-websocket-protocol"], subprotocol);
         assert!(!response.headers().contains_key("sec-websocket-extensions"));
         Self(socket)

@@ -1,0 +1,283 @@
+//! A connection from its first byte until it is closed or upgraded: TLS where it is spoken, then HTTP/1.1 or HTTP/2.
+//!
+//! **Invariant:** a client that sends slowly, or nothing, holds a connection for `handshake_timeout` for each of the steps
+//! (TLS, the head of a request, the pause to the next) and no longer, and the head of a request for no more than
+//! [`HEAD_BYTES_MAX`]; one that does not read its answer, for twice `stall_timeout`.
+//!
+//! WebSockets over HTTP/2 (RFC 8441) are not offered: a stream of HTTP/2 has framing and flow control of its own, so the
+//! frames of a lane could not go to all its members as the same bytes by one call of the kernel each.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use http::header::{CONNECTION, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tower::ServiceExt as _;
+
+use crate::metrics as names;
+use crate::state::Shared;
+use crate::tls::{Spoken, Tls};
+use crate::upgrade::Peer;
+
+/// The longest head of a request; a browser with many cookies stays below.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// The most headers in it.
+const HEADERS_MAX: usize = 64;
+/// Requests of one connection of HTTP/2 at a time. Browsers send six or so for a page; event streams last.
+const STREAMS_MAX: u32 = 64;
+/// What a request of HTTP/2 may leave waiting for a slow reader before its response has to wait too.
+const STREAM_BUFFER_BYTES: usize = 64 * 1024;
+/// How often a client of HTTP/2 is pinged, and how long it may take to answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// What the content type of a record is that begins a hand-shake (RFC 8446, section 5.1).
+const HANDSHAKE_RECORD: u8 = 22;
+
+/// What the connections of a listener have in common.
+#[derive(Clone)]
+pub(crate) struct Doors {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) router: Router,
+    /// None speaks plain HTTP
+    pub(crate) tls: Option<Tls>,
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, doors: Doors) {
+    // Frames are gathered by the lanes; what is written is meant to leave.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "the connection was lost at once");
+        return;
+    }
+    bound_stalls(&stream, doors.shared.config.stall_timeout);
+    let peer = Peer(address.ip());
+    let Doors { shared, router, tls } = doors;
+    let timeout = shared.config.handshake_timeout;
+    let Some(tls) = tls else { return speak_http1(TokioIo::new(stream), peer, router, timeout).await };
+    let shaken = tokio::time::timeout(timeout, shake_hands(stream, &tls)).await;
+    match shaken.unwrap_or(Shaken::Failed("timeout")) {
+        Shaken::Hands(stream, spoken) => {
+            shared.metrics.counter(names::TLS_HANDSHAKES).increment(1);
+            match spoken {
+                Spoken::Http1 => speak_http1(TokioIo::new(*stream), peer, router, timeout).await,
+                Spoken::Http2 => speak_http2(TokioIo::new(*stream), peer, router, timeout).await,
+            }
+        }
+        Shaken::Gone => {}
+        Shaken::PlainHttp(stream) => {
+            shared.metrics.reason(names::TLS_HANDSHAKE_FAILURES, "plain_http").increment(1);
+            refuse_plain_http(stream, timeout).await;
+        }
+        Shaken::Failed(reason) => {
+            shared.metrics.reason(names::TLS_HANDSHAKE_FAILURES, reason).increment(1);
+            tracing::debug!(ip = %peer.0, reason, "a hand-shake of TLS failed");
+        }
+    }
+}
+
+/// Has the kernel end the connection when the client has taken nothing for so long of what it was sent, which hyper would
+/// wait for without end. It waits twice as long, so that sessions are ended by the hub first, with a word. Elsewhere than on
+/// Linux there is no such option.
+fn bound_stalls(stream: &TcpStream, timeout: Duration) {
+    /// The kernel counts milliseconds in an `int`.
+    #[cfg(target_os = "linux")]
+    const TIMEOUT_MAX: Duration = Duration::from_millis(i32::MAX.unsigned_abs() as u64);
+    #[cfg(target_os = "linux")]
+    if let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(timeout.saturating_mul(2).min(TIMEOUT_MAX))) {
+        tracing::debug!(%error, "the connection was lost at once");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (stream, timeout);
+}
+
+/// What came of a hand-shake.
+enum Shaken {
+    Hands(Box<TlsStream<TcpStream>>, Spoken),
+    /// It closed without a word, as those do that only look whether the port is open.
+    Gone,
+    /// It does not know that this port speaks TLS.
+    PlainHttp(TcpStream),
+    /// The reason is a label of the metrics.
+    Failed(&'static str),
+}
+
+async fn shake_hands(stream: TcpStream, tls: &Tls) -> Shaken {
+    let mut first = [0];
+    match stream.peek(&mut first).await {
+        Ok(0) | Err(_) => return Shaken::Gone,
+        Ok(_) if first[0] != HANDSHAKE_RECORD => {
+            return if first[0].is_ascii_uppercase() { Shaken::PlainHttp(stream) } else { Shaken::Failed("not_tls") };
+        }
+        Ok(_) => {}
+    }
+    match tls.accept(stream).await {
+        Ok((stream, spoken)) => Shaken::Hands(Box::new(stream), spoken),
+        Err(error) => {
+            tracing::debug!(%error, "a hand-shake of TLS failed");
+            Shaken::Failed(failure(&error))
+        }
+    }
+}
+
+/// Why a hand-shake failed, as a label of the metrics.
+fn failure(error: &std::io::Error) -> &'static str {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        // Its alert says that it does not trust the certificate, or that this is not whom it was looking for.
+        Some(rustls::Error::AlertReceived(_)) => "refused_by_client",
+        Some(rustls::Error::PeerIncompatible(_) | rustls::Error::NoApplicationProtocol) => "incompatible",
+        Some(_) => "malformed",
+        None => "lost",
+    }
+}
+
+/// Says where to go. Not by a redirect: who sends a key in the clear and gets what it asked for all the same never learns
+/// that it has been read on the way.
+async fn refuse_plain_http(stream: TcpStream, timeout: Duration) {
+    let service = service_fn(|_: hyper::Request<Incoming>| async {
+        let mut response =
+            Response::new(Body::from("this port speaks TLS: the address begins with https:// or wss://\n"));
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        Ok::<_, Infallible>(response)
+    });
+    // Whoever does not take the answer goes without.
+    let _ = http1_builder(timeout).serve_connection(TokioIo::new(stream), service).await;
+}
+
+fn http1_builder(timeout: Duration) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(timeout).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
+    http
+}
+
+async fn speak_http1<S>(stream: TokioIo<S>, peer: Peer, router: Router, timeout: Duration)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.clone().oneshot(request)
+    });
+    if let Err(error) = http1_builder(timeout).serve_connection(stream, service).with_upgrades().await {
+        // Also what a client sees that was too slow or sent no HTTP: hyper has answered where it could.
+        tracing::debug!(%error, ip = %peer.0, "a connection ended with an error");
+    }
+}
+
+async fn speak_http2<S>(stream: TokioIo<S>, peer: Peer, router: Router, timeout: Duration)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let requests = Requests::default();
+    let counted = requests.clone();
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        let open = counted.open();
+        let answer = router.clone().oneshot(request);
+        async move { answer.await.map(|response| response.map(|body| Counted { body, _open: open })) }
+    });
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .max_send_buf_size(STREAM_BUFFER_BYTES)
+        // A client that is gone without a word is found out while it has a request, too.
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .keep_alive_timeout(KEEP_ALIVE);
+    let mut connection = pin!(http.serve_connection(stream, service));
+    let mut told_to_go = false;
+    let mut seen = 0;
+    loop {
+        // Both branches lose nothing when the other wins: the connection goes on where it was, and the pause begins anew
+        // only when it is over.
+        match tokio::time::timeout(timeout, connection.as_mut()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, ip = %peer.0, "a connection ended with an error");
+                return;
+            }
+            Err(_) if !requests.idle_since(&mut seen) => {}
+            // It has been told, and nothing is under way.
+            Err(_) if told_to_go => return,
+            Err(_) => {
+                told_to_go = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// The requests of one connection.
+#[derive(Clone, Default)]
+struct Requests(Arc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    begun: AtomicUsize,
+    open: AtomicUsize,
+}
+
+/// Counts a request as open until the end of its response.
+struct OpenRequest(Requests);
+
+impl Requests {
+    fn open(&self) -> OpenRequest {
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
+        self.0.open.fetch_add(1, Ordering::Relaxed);
+        OpenRequest(self.clone())
+    }
+
+    /// Whether none is open and none has begun since this was last asked.
+    fn idle_since(&self, seen: &mut usize) -> bool {
+        let begun = self.0.begun.load(Ordering::Relaxed);
+        std::mem::replace(seen, begun) == begun && self.0.open.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.0.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The body of a response that counts as open.
+struct Counted {
+    body: Body,
+    _open: OpenRequest,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
