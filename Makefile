@@ -173,8 +173,8 @@ lint-web: $(WEB_MODULES)
 	npm --prefix web run lint
 
 lint-python: $(VENV)
-	.venv/bin/ruff check tests/e2e sdk/python
-	.venv/bin/ruff format --check tests/e2e sdk/python
+	.venv/bin/ruff check tests/e2e sdk/python examples
+	.venv/bin/ruff format --check tests/e2e sdk/python examples
 	.venv/bin/mypy --config-file sdk/python/pyproject.toml sdk/python/src
 
 lint-docs: | tools

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 from decimal import Decimal
 
@@ -92,11 +93,13 @@ def typescript(name, *arguments):
 BOTS = {
     "typescript": lambda symbol, server: typescript("bot.ts", symbol, server.http),
     "rust": lambda symbol, server: [RUST / "bot", symbol, server.ws],
+    "python": lambda symbol, server: [sys.executable, EXAMPLES / "python/bot.py", symbol, server.http],
 }
 
 
 def start_bot(run, language, symbol, server):
-    return run(*BOTS[language](symbol, server), cwd=TYPESCRIPT)
+    sdk = {"PYTHONPATH": str(plants.ROOT / "sdk/python/src")}
+    return run(*BOTS[language](symbol, server), cwd=TYPESCRIPT, env=sdk)
 
 
 def reckoned(lines):
