@@ -85,8 +85,8 @@ run: $(WEB_BUILD) ## build all with the dashboard inside, and serve a simulated 
 	exec $(RELEASE_BINARY) serve $(ARGS)
 
 # All packages are named, so that they are built with the features that the tests of all packages have.
-examples: $(EXAMPLE_MODULES) $(SDK_BUILD) ## build what is in examples/
-	cargo build --workspace --example bot --example csv_logger
+examples: $(EXAMPLE_MODULES) $(SDK_BUILD) ## build what is in examples/, and the SDKs for the scenario that they share
+	cargo build --workspace --example bot --example csv_logger --example conformance
 
 # --- test ---
 

@@ -19,11 +19,29 @@ const COMMAND_BYTES_MAX: usize = 1 << 20;
 /// What a command without an answer yet is about.
 #[derive(Debug, Clone)]
 pub(super) enum Asked {
-    Subscribe { ticket: Option<Ticket>, command: Subscribe },
-    Update { ticket: Ticket, command: Subscribe },
-    Unsubscribe { ticket: Ticket, command: Command },
-    Instruments { ticket: Ticket, prefix: Option<String> },
-    Ping { sent: Now },
+    Subscribe {
+        ticket: Option<Ticket>,
+        command: Subscribe,
+    },
+    /// The state of a book that is wrong
+    Repair {
+        command: Subscribe,
+    },
+    Update {
+        ticket: Ticket,
+        command: Subscribe,
+    },
+    Unsubscribe {
+        ticket: Ticket,
+        command: Command,
+    },
+    Instruments {
+        ticket: Ticket,
+        prefix: Option<String>,
+    },
+    Ping {
+        sent: Now,
+    },
     Auth,
 }
 
@@ -34,7 +52,7 @@ impl Asked {
             Self::Update { ticket, .. } | Self::Unsubscribe { ticket, .. } | Self::Instruments { ticket, .. } => {
                 Some(*ticket)
             }
-            Self::Ping { .. } | Self::Auth => None,
+            Self::Repair { .. } | Self::Ping { .. } | Self::Auth => None,
         }
     }
 }
@@ -100,7 +118,7 @@ impl Engine {
             let channels = [channel].into_iter().collect();
             for command in wishes::parts(channels, &[symbol], setting, self.command_bytes_max(), &Anew) {
                 let command = Subscribe { snapshot: true, ..command };
-                self.ask(Asked::Subscribe { ticket: None, command });
+                self.ask(Asked::Repair { command });
             }
         }
     }
@@ -120,7 +138,7 @@ impl Engine {
 
     pub(super) fn say(&mut self, id: i64, asked: &Asked) {
         let command = match asked {
-            Asked::Subscribe { command, .. } => Command::Subscribe(command.clone()),
+            Asked::Subscribe { command, .. } | Asked::Repair { command } => Command::Subscribe(command.clone()),
             Asked::Update { command, .. } => Command::Update(command.clone()),
             Asked::Unsubscribe { command, .. } => command.clone(),
             Asked::Instruments { prefix, .. } => Command::Instruments { prefix: prefix.clone() },
@@ -162,7 +180,8 @@ impl Engine {
         let asked = std::mem::take(&mut self.asked);
         for (id, asked) in asked {
             match asked {
-                Asked::Instruments { .. } | Asked::Subscribe { ticket: Some(_), .. } => {
+                // A book that is wrong stays so when its deltas are resumed.
+                Asked::Instruments { .. } | Asked::Repair { .. } | Asked::Subscribe { ticket: Some(_), .. } => {
                     self.asked.insert(id, asked);
                 }
                 Asked::Unsubscribe { ticket, .. } => {
