@@ -4,47 +4,13 @@
  *   npm --prefix web run build && cargo build --release -p tickerplant
  *   TICKER_BIN=target/release/tickerplant node web/e2e/frames.mjs
  *
- * Everything is shown at every tick, with an instrument open: the worst that a person can ask of the page.
+ * `RATE` are the market's ticks a second, `SECONDS_MEASURED` how long; `DIST` is a folder to take the page from.
  */
-import { spawn } from "node:child_process";
-import { chromium } from "@playwright/test";
+import { withPage } from "./bench.mjs";
 
-const RATE = process.env["RATE"] ?? "10000";
 const SECONDS = Number(process.env["SECONDS_MEASURED"] ?? 20);
-const server = spawn(process.env["TICKER_BIN"] ?? "target/release/tickerplant", [
-  "serve",
-  "--listen",
-  "127.0.0.1:0",
-  "--sim-rate",
-  RATE,
-  "--sim-symbols",
-  "1000",
-]);
-let said = "";
-const port = await new Promise((resolve, reject) => {
-  const read = (chunk) => {
-    said += chunk;
-    const found = /listening on http:\/\/[^\s]+:(\d+)/.exec(said);
-    if (found !== null) {
-      resolve(found[1]);
-    }
-  };
-  server.stdout.on("data", read);
-  server.stderr.on("data", read);
-  server.once("exit", () => reject(new Error(said)));
-});
-const browser = await chromium.launch({
-  executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--headless", "--disable-gpu", "--disable-features=LocalNetworkAccessChecks"],
-});
-try {
-  const page = await browser.newPage({ viewport: { width: 1440, height: 900 } });
-  if (process.env["DIST"] !== undefined) {
-    await fromDisk(page, process.env["DIST"]);
-  }
-  await page.goto(`http://127.0.0.1:${port}/?symbols=*&open=BTC-USD`);
-  await page.waitForSelector('#rows tr[data-state="live"]');
-  await page.getByLabel("Updates").selectOption("every tick");
+
+await withPage(process.env["RATE"] ?? "10000", [], async (page) => {
   await page.waitForTimeout(5_000);
   const session = await page.context().newCDPSession(page);
   await session.send("Performance.enable");
@@ -87,18 +53,4 @@ try {
   console.log(
     `heap: ${(before.JSHeapUsedSize / 1e6).toFixed(1)} MB before, ${(after.JSHeapUsedSize / 1e6).toFixed(1)} MB after`,
   );
-} finally {
-  await browser.close();
-  server.kill("SIGKILL");
-}
-
-/** The page as it lies in a folder instead of the one in the server's binary, to compare two of them on one binary. */
-async function fromDisk(page, folder) {
-  const { existsSync } = await import("node:fs");
-  const { resolve } = await import("node:path");
-  await page.context().route("**/*", (route) => {
-    const { pathname } = new URL(route.request().url());
-    const file = resolve(folder, `.${pathname === "/" ? "/index.html" : pathname}`);
-    return existsSync(file) ? route.fulfill({ path: file }) : route.continue();
-  });
-}
+});

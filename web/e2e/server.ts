@@ -8,7 +8,8 @@ import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-const BINARY = process.env["TICKER_BIN"] ?? fileURLToPath(new URL("../../target/debug/tickerplant", import.meta.url));
+export const BINARY =
+  process.env["TICKER_BIN"] ?? fileURLToPath(new URL("../../target/debug/tickerplant", import.meta.url));
 
 const READY = /listening on http:\/\/[^\s]+:(\d+)/;
 

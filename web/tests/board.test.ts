@@ -47,6 +47,16 @@ test("asks for instruments and prices, and shows them once", () => {
   expect(board.take(server.nowMs)).toBeUndefined();
 });
 
+test("a server that asks who this is is told from one that has something else to say", () => {
+  const [list] = begin();
+  expect(board.take(server.nowMs)?.status?.access).toBe("granted");
+  server.receive({ type: "error", id: list?.["id"], code: "auth_required", message: "authenticate first" });
+  return Promise.resolve().then(() => {
+    const status = board.take(server.nowMs)?.status;
+    expect([status?.access, status?.notice]).toEqual(["asked", ""]);
+  });
+});
+
 test("rows out of sight are not posted, and come when they are scrolled to", () => {
   begin();
   board.sight(["NQ"]);

@@ -473,12 +473,14 @@ export class Client {
     for (const { stream, seq } of this.#streams.begin(welcome.epoch)) {
       this.#declare(stream, subtract(seq, -1), seq, "epoch", 0n);
     }
+    const twoWay = this.#transport?.direction === "two-way";
+    if (twoWay && token !== undefined) {
+      // Before anybody is told: what a listener asks for is refused unless the token has gone before it.
+      this.#send({ op: "auth", token });
+    }
     this.#link.welcomed(welcome.heartbeatMs, nowMs);
     this.#emit("welcome", welcome);
-    if (this.#transport?.direction === "two-way") {
-      if (token !== undefined) {
-        this.#send({ op: "auth", token });
-      }
+    if (twoWay) {
       this.#flushRequests();
       this.#plan(nowMs);
     }

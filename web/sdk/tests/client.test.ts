@@ -58,6 +58,15 @@ function begin(): void {
 }
 
 describe("a subscription", () => {
+  test("a listener that asks for something at the welcome asks after the token", () => {
+    server = new Scripted({ token: "secret" });
+    server.client.on("welcome", () => void server.client.instruments().catch(() => {}));
+    server.client.connect();
+    server.welcome();
+    expect(server.commands().map(({ op }) => op)).toEqual(["auth", "instruments"]);
+    server.client.close();
+  });
+
   test("is asked for after the welcome, with the token first", () => {
     server = new Scripted({ token: "secret" });
     told(["trades", "quotes"]);

@@ -4,7 +4,14 @@
  * Invariant: no socket, timer or clock in here. Time comes in as an argument (milliseconds since the Unix epoch); `deadline`
  * says when there is something to do although nothing has come.
  */
-import type { BarInterval, Client, Event, Rate, Subscription } from "../../sdk/src/index";
+import {
+  type BarInterval,
+  type Client,
+  type Event,
+  type Rate,
+  RequestError,
+  type Subscription,
+} from "../../sdk/src/index";
 import { Detail, type Get } from "./detail";
 import { LatencyWindow, RateMeter } from "./meters";
 import { Row } from "./row";
@@ -25,6 +32,8 @@ import {
 const STATUS_INTERVAL_MS = 500;
 /** Rows that change places more often than this cannot be read either. */
 const ORDER_INTERVAL_MS = 1_000;
+/** The close code that says so. */
+const AUTHENTICATION_FAILED = 4401;
 /** Everything that the server has. */
 export const EVERYTHING = "*";
 
@@ -59,6 +68,7 @@ export class Board {
   #traceAtMs = 0;
   #statusAtMs = 0;
   #statusDue = true;
+  #access: Status["access"] = "granted";
 
   constructor(client: Client, get: Get, mode: Mode) {
     this.#client = client;
@@ -74,6 +84,8 @@ export class Board {
       this.#statusDue = true;
       if (connection.phase === "live") {
         this.#notice = "";
+      } else if (connection.phase === "stopped" && connection.code === AUTHENTICATION_FAILED) {
+        this.#access = "asked";
       }
     });
     client.on("welcome", () => {
@@ -261,11 +273,19 @@ export class Board {
   #list(): void {
     this.#client.instruments().then(
       (instruments) => {
+        this.#access = "granted";
         this.#instruments.clear();
         this.#listed(instruments);
       },
-      (error: unknown) =>
-        this.#say(`no list of instruments: ${error instanceof Error ? error.message : String(error)}`),
+      (error: unknown) => {
+        if (error instanceof RequestError && error.code === "auth_required") {
+          // Told by the panel that opens, in words for people.
+          this.#access = "asked";
+          this.#statusDue = true;
+        } else {
+          this.#say(`no list of instruments: ${error instanceof Error ? error.message : String(error)}`);
+        }
+      },
     );
   }
 
@@ -294,6 +314,7 @@ export class Board {
       connection: connectionOf(client, nowMs),
       transport: client.transport,
       notice: this.#notice,
+      access: this.#access,
       receivedPerSecond: this.#received.perSecond(nowMs),
       marketPerSecond: this.#market.perSecond(nowMs),
       bytesPerSecond: this.#bytes.perSecond(nowMs),

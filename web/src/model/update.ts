@@ -28,7 +28,7 @@ export type Depth = "10" | "50";
 
 /** Page to worker. */
 export type PageMessage =
-  | { readonly type: "start"; readonly url: string }
+  | { readonly type: "start"; readonly url: string; readonly token: string | undefined }
   /** `*` alone is everything that the server has. */
   | { readonly type: "watch"; readonly symbols: readonly string[] }
   /** Which rows in which order, and of them those on the screen. */
@@ -175,6 +175,8 @@ export interface Status {
   readonly transport: "websocket" | "sse" | undefined;
   /** Connected, but told that something is wrong or ending. */
   readonly notice: string;
+  /** The server wants to know who this is; what it was told, if anything, was not enough. */
+  readonly access: "granted" | "asked";
   /** Events that reached this page. */
   readonly receivedPerSecond: number;
   /** Events of the watched instruments in all, those included that mode `latest` skipped. */

@@ -31,11 +31,11 @@ export class Feed {
     };
   }
 
-  start(): void {
+  start(token: string | undefined): void {
     const url = new URL(".", document.baseURI);
     url.search = "";
     url.hash = "";
-    this.send({ type: "start", url: url.href });
+    this.send({ type: "start", url: url.href, token });
   }
 
   send(message: PageMessage): void {

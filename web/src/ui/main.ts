@@ -5,6 +5,7 @@
  * are told of every change.
  */
 import type { Instrument, Sort, SortKey, Update } from "../model/update";
+import { AccessView } from "./access-view";
 import { DetailView } from "./detail-view";
 import { announce, byId } from "./dom";
 import { Feed } from "./feed";
@@ -40,7 +41,8 @@ let sort: Sort = sortOf(parameter("sort") ?? stored(SORT_KEY));
 let selected = parameter("open") ?? undefined;
 
 const feed = new Feed(paint);
-feed.start();
+const access = new AccessView();
+feed.start(access.token);
 feed.send({ type: "interval", interval: INTERVAL });
 
 const filter = byId("filter", HTMLInputElement);
@@ -99,6 +101,7 @@ function paint(update: Update): void {
   }
   if (update.status !== undefined) {
     status.show(update.status);
+    access.show(update.status.access);
   }
 }
 

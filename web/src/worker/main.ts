@@ -18,10 +18,11 @@ let timer: ReturnType<typeof setTimeout> | undefined;
 let alarmAtMs = Number.POSITIVE_INFINITY;
 let page: "ready" | "painting" = "ready";
 
-function start(url: string): void {
-  client = new Client({ url });
+function start(url: string, token: string | undefined): void {
+  client = new Client(token === undefined ? { url } : { url, token });
   const get = async (path: string): Promise<string> => {
-    const answer = await fetch(new URL(`api/v1/${path}`, url));
+    const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` };
+    const answer = await fetch(new URL(`api/v1/${path}`, url), { headers });
     if (!answer.ok) {
       throw new Error(`HTTP ${answer.status}`);
     }
@@ -37,7 +38,7 @@ self.onmessage = (event: MessageEvent<PageMessage>) => {
   const message = event.data;
   switch (message.type) {
     case "start":
-      start(message.url);
+      start(message.url, message.token);
       break;
     case "watch":
       board?.watch(message.symbols);
