@@ -101,6 +101,12 @@ export class Client {
   /** Commands about streams that have no answer yet. */
   readonly #unanswered = new Map<number, Planned<Subscription>>();
   #transport: Transport | undefined;
+  /** What a one-way transport was told that the server does not serve, until the connection is lost. */
+  #unserved = new WeakSet<Stream<Subscription>>();
+  /** What this connection of a one-way transport was opened for. */
+  #wished: readonly Stream<Subscription>[] = [];
+  /** The token of this connection. */
+  #presented: string | undefined;
   /** The next connection is another request over this one, which works. */
   #again: Transport | undefined;
   #channels: Channels | undefined;
@@ -226,7 +232,14 @@ export class Client {
 
   readonly #port: SubscriptionPort = {
     want: (subscription, symbols) => {
-      this.#each(subscription, symbols, (symbol, channel) => this.#streams.want(subscription, symbol, channel));
+      this.#each(subscription, symbols, (symbol, channel) => {
+        this.#streams.want(subscription, symbol, channel);
+        const stream = this.#streams.get(symbol, channel);
+        if (stream !== undefined) {
+          // Whoever comes later is told too.
+          this.#unserved.delete(stream);
+        }
+      });
     },
     leave: (subscription, symbols) => {
       this.#each(subscription, symbols, (symbol, channel) => this.#streams.leave(subscription, symbol, channel));
@@ -291,10 +304,14 @@ export class Client {
   }
 
   #openWith(transport: Transport, token: string | undefined): void {
-    const wanted = this.#streams.wanted();
+    this.#presented = token;
+    const wanted = this.#streams.wanted().filter(({ stream }) => !this.#unserved.has(stream));
     const intervals = wanted.map(({ mode }) => (mode.mode === "every" ? undefined : mode.intervalMs));
     if (transport.direction === "one-way") {
       this.#planAtMs = Number.POSITIVE_INFINITY;
+      // All of it stands in the request; what changes from now on is another one.
+      this.#streams.settle();
+      this.#wished = wanted.map(({ stream }) => stream);
       if (wanted.length === 0) {
         // There is nothing to ask for, and nothing to be told.
         this.#channels = { send: () => {}, close: () => {} };
@@ -332,6 +349,12 @@ export class Client {
               this.#streams.stated();
             }
           },
+          refused: (error) => {
+            if (this.#channels === channels) {
+              this.#unserve(error);
+              this.#settle();
+            }
+          },
           closed: (code, reason, retryAfterMs) => {
             if (this.#channels === channels) {
               if (retryAfterMs !== undefined) {
@@ -362,8 +385,31 @@ export class Client {
     this.#streams.reset();
   }
 
+  /** What the server does not serve is left out of the next request, which goes on with the rest. */
+  #unserve(json: string): void {
+    let error: ServerMessage;
+    try {
+      error = decodeJson(json);
+    } catch {
+      this.#lost(undefined, json);
+      return;
+    }
+    const refused = error.type === "error" ? this.#wished.filter(({ symbol }) => concerns(error, symbol)) : [];
+    if (error.type !== "error" || refused.length === 0) {
+      this.#lost(undefined, json);
+      return;
+    }
+    for (const stream of refused) {
+      this.#unserved.add(stream);
+      this.#refuse(stream, error);
+    }
+    this.#again = this.#transport;
+    this.#link.connect(this.#now());
+  }
+
   #lost(code: number | undefined, reason: string): void {
     this.#abandon();
+    this.#unserved = new WeakSet();
     if (this.#link.connection.phase === "live") {
       // What worked is tried first: where WebSockets are blocked, each cut would cost two failures and their waits.
       this.#again = this.#transport;
@@ -409,6 +455,7 @@ export class Client {
         this.#link.welcomed(STREAM_HEARTBEAT_MS, nowMs);
       }
       this.#settled();
+      this.#planSoon();
       this.#flushRequests();
     }
     this.#apply(message, nowMs, token);
@@ -483,13 +530,14 @@ export class Client {
     if (twoWay) {
       this.#flushRequests();
       this.#plan(nowMs);
+    } else {
+      this.#planSoon();
     }
   }
 
   /** A one-way transport was asked for everything when it was opened. */
   #settled(): void {
-    this.#streams.settle();
-    for (const { stream } of this.#streams.wanted()) {
+    for (const stream of this.#wished) {
       this.#streams.confirm({
         command: { op: "subscribe", channels: [], symbols: [], mode: { mode: "every" } },
         streams: [stream],
@@ -538,19 +586,17 @@ export class Client {
     if (error.id !== undefined) {
       this.#unanswered.delete(error.id);
     }
-    const symbols = new Set(error.symbols);
     for (const stream of planned.streams) {
-      if (symbols.size === 0 || symbols.has(stream.symbol)) {
+      if (concerns(error, stream.symbol)) {
         stream.refused = true;
-        this.#hand(stream, {
-          type: "refused",
-          symbol: stream.symbol,
-          channel: stream.channel,
-          code: error.code,
-          message: error.message,
-        });
+        this.#refuse(stream, error);
       }
     }
+  }
+
+  #refuse(stream: Stream<Subscription>, { code, message }: CommandError): void {
+    const { symbol, channel } = stream;
+    this.#hand(stream, { type: "refused", symbol, channel, code, message });
   }
 
   #data(frame: DataFrame, nowMs: number): void {
@@ -690,8 +736,7 @@ export class Client {
 
   /** Beside a one-way transport the list of instruments is a request of its own. */
   #ask(channels: Channels, id: number, prefix: string): void {
-    const token = typeof this.#token === "string" ? this.#token : undefined;
-    this.#transport?.instruments?.(token).then(
+    this.#transport?.instruments?.(this.#presented).then(
       (json) => {
         const message = decodeJson(json);
         if (message.type === "instruments" && this.#channels === channels) {
@@ -739,6 +784,11 @@ export class Client {
       (listener as (event: ClientEvents[K]) => void)(event);
     }
   }
+}
+
+/** An error that names no symbols is about all of them. */
+function concerns(error: CommandError, symbol: string): boolean {
+  return error.symbols.length === 0 || error.symbols.includes(symbol);
 }
 
 function transportsOf(options: ClientOptions): Transport[] {

@@ -561,3 +561,41 @@ test("over a one-way transport the wish is the address, and a change is another 
     resume: false,
   });
 });
+
+test("over a one-way transport what is not served is refused, and the rest goes on", () => {
+  server = new Scripted({ direction: "one-way" });
+  const { words } = told(["trades"], ["ES", "NOPE"]);
+  server.client.connect();
+  const error = { type: "error", code: "unknown_symbol", message: "no", symbols: ["NOPE"] };
+  server.refused(error);
+  expect(words).toEqual(["NOPE refused unknown_symbol"]);
+  expect([server.connects, server.wish?.symbols]).toEqual([2, ["ES"]]);
+  // Whoever asks for it later is told too.
+  told(["quotes"], ["ES"]);
+  const later = told(["trades"], ["NOPE"]);
+  server.receiveRaw('{"sent_at":"2024-07-01T13:30:00.000000001Z","data":[]}');
+  server.pass(400);
+  expect(server.wish?.symbols).toEqual(["ES", "NOPE"]);
+  server.refused(error);
+  expect(later.words).toEqual(["NOPE refused unknown_symbol"]);
+  expect(server.wish?.symbols).toEqual(["ES"]);
+  // After a cut it may be there.
+  server.receiveRaw('{"sent_at":"2024-07-01T13:30:00.000000001Z","data":[]}');
+  server.closed();
+  server.pass(0);
+  expect(server.wish?.symbols).toEqual(["ES", "NOPE"]);
+  // An answer that names nobody is about all, and nothing is left to ask for.
+  const connects = server.connects;
+  server.refused({ type: "error", code: "bad_command", message: "no" });
+  server.pass(60_000);
+  expect([server.connects, server.client.connection.phase]).toEqual([connects, "live"]);
+});
+
+test("over a one-way transport the list of instruments is asked for with the token of the connection", async () => {
+  server = new Scripted({ direction: "one-way", token: () => "tp_fresh" });
+  server.client.connect();
+  await Promise.resolve();
+  await Promise.resolve();
+  expect(await server.client.instruments()).toEqual([]);
+  expect(server.presented).toEqual(["tp_fresh"]);
+});

@@ -86,7 +86,7 @@ describe("the line format", () => {
     expect(() => parse(Array.from({ length: 4 }, () => `data: ${line}\n`).concat("data: x\n"))).toThrow("too long");
     expect(() => parse(["data\n".repeat(4_194_305)])).toThrow("too long");
     expect(parse([`data: ${line}\n\n`, `data: ${line}\n\n`, `data: ${line}\n\n`, `data: ${line}\n\n`]).length).toBe(4);
-  });
+  }, 60_000);
 });
 
 const WISH: Wish = { channels: ["trades"], symbols: ["ES", "NQ"], intervalMs: undefined, resume: true };
@@ -103,6 +103,7 @@ async function request(
         message: (data) => told.push(String(data)),
         alive: () => {},
         stated: () => told.push("stated"),
+        refused: (error) => resolve([0, error, undefined]),
         closed: (code, reason, retryAfterMs) => resolve([code, reason, retryAfterMs]),
       },
       wish,
@@ -195,13 +196,27 @@ describe("a request", () => {
     expect((await request(transport)).end).toEqual([1006, "no", undefined]);
   });
 
+  test("whose wish is not served says what of it, and nothing of who asks", async () => {
+    const error = '{"type":"error","code":"unknown_symbol","message":"no","symbols":["NQ"]}';
+    const answer = (status: number, body: string) => () => new Response(body, { status });
+    const { transport } = scripted(answer(404, error), answer(403, error), answer(401, error), answer(404, "what?"));
+    expect((await request(transport)).end).toEqual([0, error, undefined]);
+    expect((await request(transport)).end).toEqual([0, error, undefined]);
+    expect((await request(transport)).end).toEqual([4401, error, undefined]);
+    expect((await request(transport)).end).toEqual([1006, "what?", undefined]);
+  });
+
   test("reports nothing once it is closed", async () => {
     const { transport } = scripted(stream("data: a\n\n", 2));
     let told = 0;
     const count = (): void => {
       told += 1;
     };
-    const channels = transport.open({ message: count, alive: count, stated: count, closed: count }, WISH, undefined);
+    const channels = transport.open(
+      { message: count, alive: count, stated: count, refused: count, closed: count },
+      WISH,
+      undefined,
+    );
     channels.close();
     await new Promise((resolve) => setImmediate(resolve));
     expect(told).toBe(0);

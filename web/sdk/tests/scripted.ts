@@ -16,12 +16,16 @@ export class Scripted {
   connects = 0;
   disconnects = 0;
   wish: Wish | undefined;
+  /** Tokens that came with questions for the list of instruments. */
+  readonly presented: (string | undefined)[] = [];
   #sent: Record<string, unknown>[] = [];
   #handler: TransportHandler | undefined;
   #timers = new Set<{ atMs: number; call: () => void }>();
   readonly client: Client;
 
-  constructor(options: { direction?: Transport["direction"]; random?: () => number; token?: string } = {}) {
+  constructor(
+    options: { direction?: Transport["direction"]; random?: () => number; token?: string | (() => string) } = {},
+  ) {
     const environment: Environment = {
       now: () => this.nowMs,
       random: options.random ?? (() => 0),
@@ -44,6 +48,10 @@ export class Scripted {
             this.disconnects += 1;
           },
         };
+      },
+      instruments: (token) => {
+        this.presented.push(token);
+        return Promise.resolve('{"type":"instruments","instruments":[]}');
       },
     };
     this.client = new Client({
@@ -76,6 +84,10 @@ export class Scripted {
       heartbeat_ms: 1_000,
       limits: { message_bytes_max: 65_536 },
     });
+  }
+
+  refused(error: unknown): void {
+    this.#handler?.refused(JSON.stringify(error));
   }
 
   closed(code = 1006, reason = ""): void {

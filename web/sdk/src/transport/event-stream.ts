@@ -13,8 +13,8 @@ const EVENT_CHARACTERS_MAX = 4 * 1_024 * 1_024;
 /** As long as any server of ours asks for; whoever comes back later than this seems dead to the reader. */
 const RETRY_MS_MAX = 60_000;
 
-/** How a stream ended, in the words of a close frame. */
-type Ending = readonly [code: number, reason: string, retryAfterMs?: number | undefined];
+/** How a stream ended, in the words of a close frame, or the `error` that stands in the place of the stream. */
+type Ending = readonly [code: number, reason: string, retryAfterMs?: number | undefined] | string;
 
 export class EventStreamTransport implements Transport {
   readonly name = "sse";
@@ -63,7 +63,17 @@ export class EventStreamTransport implements Transport {
     };
     const id = wish.resume && this.#last?.query === query ? this.#last.id : undefined;
     this.#run(query, id, token, abort.signal, push).then(
-      ([code, reason, retryAfterMs]) => report(code, reason, retryAfterMs ?? parser.retryMs),
+      (ending) => {
+        if (typeof ending === "string") {
+          if (listening) {
+            listening = false;
+            handler.refused(ending);
+          }
+        } else {
+          const [code, reason, retryAfterMs] = ending;
+          report(code, reason, retryAfterMs ?? parser.retryMs);
+        }
+      },
       (error: unknown) => report(1006, error instanceof Error ? error.message : String(error), parser.retryMs),
     );
     return {
@@ -132,6 +142,10 @@ function closeOf(data: string): [code: number, reason: string] | undefined {
 function refusal(answer: Response, body: string): Ending {
   const seconds = Number(answer.headers.get("retry-after") ?? Number.NaN);
   const retryAfterMs = Number.isFinite(seconds) ? seconds * 1_000 : undefined;
+  // What will never be served as it is, and is not about who asks.
+  if ([400, 403, 404].includes(answer.status) && body.startsWith('{"type":"error"')) {
+    return body;
+  }
   const reason = body.trim() === "" ? `HTTP ${answer.status}` : body.trim().slice(0, 500);
   switch (answer.status) {
     case 401:

@@ -1,7 +1,7 @@
 /**
  * A way to the server.
  *
- * Invariant: after `close` nothing is reported; `closed` is reported once.
+ * Invariant: after `close` nothing is reported; `closed` is reported once, or `refused` in its place.
  */
 
 /** What a transport tells the client. */
@@ -12,6 +12,8 @@ export interface TransportHandler {
   alive(): void;
   /** One-way: the state of everything that was wished has been sent. */
   stated(): void;
+  /** One-way: the server does not serve the wish; its `error`, in JSON, says what of it. It is over. */
+  refused(error: string): void;
   /** It is over, or never began. `code` is that of a WebSocket close frame, or one that means the same. */
   closed(code: number, reason: string, retryAfterMs?: number | undefined): void;
 }
