@@ -15,7 +15,7 @@ SHELL := /usr/bin/env bash
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help setup run test test-rust test-web test-python test-browser test-e2e conformance fuzz instructions \
-	examples bench bench-build bench-scale bench-code lint lint-rust lint-deps lint-web lint-python lint-docs docs \
+	examples bench bench-build bench-scale bench-code bench-sdk lint lint-rust lint-deps lint-web lint-python lint-docs docs \
 	clean tools chromium
 
 ARGS ?= --sim-scenario busy
@@ -155,6 +155,11 @@ bench-scale: bench-build ## the row of 19,000 connections
 bench-code: | tools ## what the pieces cost: simulator, encoding, the load generator's ceiling
 	cargo bench --package simulator --package wire --package market --package recording --package hub --package loadtest \
 		--package gateway --package tickerplant-client
+
+bench-sdk: $(VENV) $(SDK_BUILD) ## how fast the three SDKs read, MessagePack against JSON
+	cargo bench --package tickerplant-client --bench decode
+	node web/sdk/bench.mjs
+	$(PYTHON) sdk/python/bench/decode.py
 
 # --- lint ---
 
