@@ -157,6 +157,8 @@ test("an instrument opens with candles, book, trades and statistics, by keyboard
 
   await page.reload();
   await expect(detail.getByRole("heading", { name: "AAPL" })).toBeVisible();
+  // The heading is there before the rows, and the focus returns to a row.
+  await expect(row).toHaveAttribute("data-state", "live");
   await page.locator("#detail-close").focus();
   await page.keyboard.press("Escape");
   await expect(detail).toBeHidden();

@@ -52,7 +52,7 @@ export class AccessView {
   }
 
   #explain(): void {
-    const kept = "It stays in this tab, until the tab is closed.";
+    const kept = "What is entered stays in this tab, until the tab is closed.";
     setText(
       this.#help,
       this.#access === "granted"
