@@ -249,6 +249,22 @@ class Client:
                 assert element.seq == last.get(element.key, 0) + 1, f"{element} after {last.get(element.key, 0)}"
             last[element.key] = element.seq
 
+    def assert_accounted(self):
+        """Every number of mode `every` is there once and in order, or a gap in front says that it is missing."""
+        last = {}
+        for element in self.elements:
+            known = last.get(element.key)
+            if element.type == "gap":
+                from_seq, to_seq, _ = element.values
+                assert from_seq == (known or 0) + 1, f"{element} after {known}"
+                assert to_seq >= from_seq, element
+            elif element.snapshot:
+                # Behind a gap a snapshot is where the gap ends.
+                assert known is None or element.seq >= known, f"{element} after {known}"
+            else:
+                assert element.seq == (known or 0) + 1, f"{element} after {known}"
+            last[element.key] = element.seq
+
 
 @contextlib.asynccontextmanager
 async def connect(url, encoding="msgpack", **keys):

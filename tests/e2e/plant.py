@@ -26,8 +26,8 @@ def environment():
 class Plant:
     """One running `tickerplant serve`, on a port of the system's choice unless `listen` says otherwise."""
 
-    def __init__(self, *arguments, stderr_path, listen="127.0.0.1:0", env=None):
-        command = [str(BINARY), "serve", "--listen", listen, *map(str, arguments)]
+    def __init__(self, *arguments, stderr_path, listen="127.0.0.1:0", env=None, prefix=()):
+        command = [*prefix, str(BINARY), "serve", "--listen", listen, *map(str, arguments)]
         self.stderr_path = Path(stderr_path)
         with self.stderr_path.open("wb") as stderr:
             self.process = subprocess.Popen(

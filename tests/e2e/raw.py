@@ -114,7 +114,8 @@ class Raw:
         assert status == 101, head
         return self
 
-    def _take(self, count):
+    def take(self, count):
+        """Exactly so many bytes."""
         while len(self.buffer) < count:
             part = self.receive()
             if not part:
@@ -125,13 +126,13 @@ class Raw:
 
     def message(self):
         """The next frame of the server: opcode and payload."""
-        first, second = self._take(2)
+        first, second = self.take(2)
         length = second
         if second == 126:
-            (length,) = struct.unpack(">H", self._take(2))
+            (length,) = struct.unpack(">H", self.take(2))
         elif second == 127:
-            (length,) = struct.unpack(">Q", self._take(8))
-        return first & 0x0F, self._take(length)
+            (length,) = struct.unpack(">Q", self.take(8))
+        return first & 0x0F, self.take(length)
 
     def close_code(self):
         """Reads to the close frame; its code, or None if the connection ended without one."""
