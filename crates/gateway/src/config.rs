@@ -21,6 +21,17 @@ pub struct OverloadConfig {
     pub lag_max: Duration,
 }
 
+/// Who may say that a connection is somebody else's, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProxyConfig {
+    /// The networks of the proxies; of nobody else anything is believed
+    pub trusted: Vec<peer::Network>,
+    /// The header that they write
+    pub header: peer::ForwardedHeader,
+    /// Whether their connections begin with the PROXY protocol
+    pub protocol: bool,
+}
+
 /// The configuration of a gateway.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -30,6 +41,8 @@ pub struct Config {
     pub shards: usize,
     /// The certificate with which TLS is spoken; none speaks plain HTTP and WebSocket
     pub tls: Option<TlsFiles>,
+    /// The proxies in front of it
+    pub proxies: ProxyConfig,
     /// The least time between two flushes of a shard; 0 sends as soon as the queue is drained
     pub flush_interval: Duration,
     /// The largest share of a shard's time that goes into flushing, in percent, as long as its rests do not get longer
@@ -117,6 +130,7 @@ impl Config {
             listen,
             shards: std::thread::available_parallelism().map_or(1, usize::from),
             tls: None,
+            proxies: ProxyConfig::default(),
             flush_interval: shard.flush_interval,
             flush_duty_percent: shard.flush_duty_percent,
             flush_rest_max: shard.flush_rest_max,

@@ -1,4 +1,4 @@
-//! A connection from its first byte until it is closed or upgraded: TLS where it is spoken, then HTTP/1.1 or HTTP/2.
+//! A connection from its first byte until it is closed or upgraded: what a proxy says of it, TLS where it is spoken, then HTTP/1.1 or HTTP/2.
 //!
 //! **Invariant:** a client that sends slowly, or nothing, holds a connection for `handshake_timeout` for each of the steps
 //! (TLS, the head of a request, the pause to the next) and no longer, and the head of a request for no more than
@@ -8,7 +8,7 @@
 //! frames of a lane could not go to all its members as the same bytes by one call of the kernel each.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,13 +23,15 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use peer::proxy_protocol::{self, Progress, Said};
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
 
+use crate::ProxyConfig;
 use crate::metrics as names;
 use crate::state::Shared;
 use crate::tls::{Spoken, Tls};
@@ -55,19 +57,34 @@ pub(crate) struct Doors {
     pub(crate) router: Router,
     /// None speaks plain HTTP
     pub(crate) tls: Option<Tls>,
+    /// Who is believed that a connection is somebody else's
+    pub(crate) proxies: Arc<ProxyConfig>,
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, doors: Doors) {
+pub(crate) async fn serve(mut stream: TcpStream, address: SocketAddr, doors: Doors) {
     // Frames are gathered by the lanes; what is written is meant to leave.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "the connection was lost at once");
         return;
     }
     bound_stalls(&stream, doors.shared.config.stall_timeout);
-    let peer = Peer(address.ip());
-    let Doors { shared, router, tls } = doors;
+    let Doors { shared, router, tls, proxies } = doors;
     let timeout = shared.config.handshake_timeout;
+    let mut ip = address.ip().to_canonical();
+    if proxies.protocol && proxies.trusted.iter().any(|network| network.contains(ip)) {
+        let header = tokio::time::timeout(timeout, read_proxy_header(&mut stream)).await;
+        match header.unwrap_or(Err("timeout")) {
+            Ok(Said::Client(client)) => ip = client,
+            Ok(Said::Own) => {}
+            Err(reason) => {
+                shared.metrics.reason(names::PROXY_HEADERS_REFUSED, reason).increment(1);
+                tracing::debug!(proxy = %ip, reason, "a connection of a proxy has no good header of the PROXY protocol");
+                return;
+            }
+        }
+    }
+    let peer = From { ip, proxies };
     let Some(tls) = tls else { return speak_http1(TokioIo::new(stream), peer, router, timeout).await };
     let shaken = tokio::time::timeout(timeout, shake_hands(stream, &tls)).await;
     match shaken.unwrap_or(Shaken::Failed("timeout")) {
@@ -85,7 +102,7 @@ pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, doors: Doors) 
         }
         Shaken::Failed(reason) => {
             shared.metrics.reason(names::TLS_HANDSHAKE_FAILURES, reason).increment(1);
-            tracing::debug!(ip = %peer.0, reason, "a hand-shake of TLS failed");
+            tracing::debug!(%ip, reason, "a hand-shake of TLS failed");
         }
     }
 }
@@ -103,6 +120,48 @@ fn bound_stalls(stream: &TcpStream, timeout: Duration) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (stream, timeout);
+}
+
+/// Whose connection it is, as far as the connection says.
+#[derive(Clone)]
+struct From {
+    ip: IpAddr,
+    proxies: Arc<ProxyConfig>,
+}
+
+impl From {
+    /// Writes into a request whose it is.
+    fn mark(&self, request: &mut hyper::Request<Incoming>) {
+        let ProxyConfig { trusted, header, .. } = &*self.proxies;
+        let ip = if trusted.is_empty() {
+            self.ip
+        } else {
+            let values: Vec<&[u8]> =
+                request.headers().get_all(header.name()).iter().map(http::HeaderValue::as_bytes).collect();
+            peer::client(self.ip, trusted, *header, values.into_iter())
+        };
+        request.extensions_mut().insert(Peer(ip));
+    }
+}
+
+/// Reads what a proxy says of the connection, and not a byte further. The error is a label of the metrics.
+async fn read_proxy_header(stream: &mut TcpStream) -> Result<Said, &'static str> {
+    let mut header = Vec::new();
+    loop {
+        match proxy_protocol::parse(&header) {
+            Ok(Progress::Complete(said)) => return Ok(said),
+            Ok(Progress::NeedsBytes(needed)) => {
+                // Bounded by what the parser asks for, `HEADER_BYTES_MAX`.
+                let have = header.len();
+                header.resize(needed, 0);
+                stream.read_exact(&mut header[have..]).await.map_err(|_| "lost")?;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no header of the PROXY protocol");
+                return Err("malformed");
+            }
+        }
+    }
 }
 
 /// What came of a hand-shake.
@@ -166,28 +225,30 @@ fn http1_builder(timeout: Duration) -> http1::Builder {
     http
 }
 
-async fn speak_http1<S>(stream: TokioIo<S>, peer: Peer, router: Router, timeout: Duration)
+async fn speak_http1<S>(stream: TokioIo<S>, peer: From, router: Router, timeout: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let from = peer.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(peer);
+        from.mark(&mut request);
         router.clone().oneshot(request)
     });
     if let Err(error) = http1_builder(timeout).serve_connection(stream, service).with_upgrades().await {
         // Also what a client sees that was too slow or sent no HTTP: hyper has answered where it could.
-        tracing::debug!(%error, ip = %peer.0, "a connection ended with an error");
+        tracing::debug!(%error, ip = %peer.ip, "a connection ended with an error");
     }
 }
 
-async fn speak_http2<S>(stream: TokioIo<S>, peer: Peer, router: Router, timeout: Duration)
+async fn speak_http2<S>(stream: TokioIo<S>, peer: From, router: Router, timeout: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let requests = Requests::default();
     let counted = requests.clone();
+    let from = peer.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(peer);
+        from.mark(&mut request);
         let open = counted.open();
         let answer = router.clone().oneshot(request);
         async move { answer.await.map(|response| response.map(|body| Counted { body, _open: open })) }
@@ -209,7 +270,7 @@ where
         match tokio::time::timeout(timeout, connection.as_mut()).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => {
-                tracing::debug!(%error, ip = %peer.0, "a connection ended with an error");
+                tracing::debug!(%error, ip = %peer.ip, "a connection ended with an error");
                 return;
             }
             Err(_) if !requests.idle_since(&mut seen) => {}

@@ -69,7 +69,8 @@ impl Gateway {
     /// [`GatewayError`] when the address cannot be had or an origin is none.
     pub fn bind(config: Config) -> Result<Self, GatewayError> {
         let origins = match config.origins[..] {
-            [] if config.listen.ip().is_loopback() => OriginPolicy::Any,
+            // Behind a proxy loopback is no sign of being alone.
+            [] if config.listen.ip().is_loopback() && config.proxies.trusted.is_empty() => OriginPolicy::Any,
             [] => OriginPolicy::SameHost,
             _ => OriginPolicy::Listed(OriginList::parse(&config.origins)?),
         };
@@ -125,14 +126,20 @@ impl Gateway {
             let listener = TcpListener::from_std(self.listener)
                 .map_err(|source| GatewayError::Start { what: "the accept loop", source })?;
             let router = accept::router(&shared, self.origins);
-            tokio::spawn(accept::accept(listener, Doors { shared: Arc::clone(&shared), router, tls }));
+            tokio::spawn(accept::accept(
+                listener,
+                Doors { proxies: Arc::new(shared.config.proxies.clone()), shared: Arc::clone(&shared), router, tls },
+            ));
             tokio::spawn(keep_up(Arc::clone(&shared), reload, tls_reload, Arc::clone(&self.door)));
             tokio::spawn(overload::watch(Arc::clone(&shared)));
             if let Some(admin) = self.admin {
                 let admin = TcpListener::from_std(admin)
                     .map_err(|source| GatewayError::Start { what: "the admin listener", source })?;
                 let router = admin::router(&shared, &self.door);
-                tokio::spawn(accept::accept(admin, Doors { shared: Arc::clone(&shared), router, tls: None }));
+                tokio::spawn(accept::accept(
+                    admin,
+                    Doors { shared: Arc::clone(&shared), router, tls: None, proxies: Arc::default() },
+                ));
             }
             let outcome = supervise(&shared, stop, failure, ends).await;
             // What the shards have written last is still on its way into responses.

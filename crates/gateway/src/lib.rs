@@ -39,10 +39,11 @@ mod upgrade;
 mod watched;
 
 pub use auth::{AuthConfig, AuthFiles};
-pub use config::{Config, OverloadConfig};
+pub use config::{Config, OverloadConfig, ProxyConfig};
 pub use error::{GatewayError, Outcome};
 pub use gateway::{Gateway, Stop};
 pub use headless::record;
 pub use hub::DeflateConfig;
+pub use peer::{ForwardedHeader, Network};
 pub use recorder::{RecordConfig, SyncPolicy};
 pub use tls::TlsFiles;

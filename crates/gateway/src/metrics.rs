@@ -56,6 +56,7 @@ catalogue! {
     TLS_HANDSHAKES = "tickerplant_tls_handshakes_total", Kind::Counter, "Hand-shakes of TLS completed";
     TLS_HANDSHAKE_FAILURES = "tickerplant_tls_handshake_failures_total", Kind::Counter, "Hand-shakes of TLS that failed, by `reason`";
     TLS_RELOAD_ERRORS = "tickerplant_tls_reload_errors_total", Kind::Counter, "Times that the certificate or its key had changed and could not be used";
+    PROXY_HEADERS_REFUSED = "tickerplant_proxy_headers_refused_total", Kind::Counter, "Connections of trusted proxies that did not begin with a good header of the PROXY protocol, by `reason`";
     UPGRADES_REFUSED = "tickerplant_upgrades_refused_total", Kind::Counter, "WebSocket upgrades and streams refused, by `reason`";
     AUTH_REFUSED = "tickerplant_auth_refused_total", Kind::Counter, "Requests refused for what they present or do not present, by `reason`";
     AUTH_RELOAD_ERRORS = "tickerplant_auth_reload_errors_total", Kind::Counter, "Times that the files of keys had changed and could not be read";

@@ -144,7 +144,7 @@ pub(crate) fn variable(key: &str) -> String {
 
 /// Whether the setting can be given several times.
 pub(crate) fn is_list(key: &str) -> bool {
-    ["feed", "allow_origin", "record_channels"].contains(&key)
+    ["feed", "allow_origin", "record_channels", "trusted_proxy"].contains(&key)
 }
 
 /// The texts that the flag would have been given.

@@ -160,11 +160,16 @@ fn auth_config(settings: &Settings) -> Result<AuthConfig, Failure> {
         AuthSetting::Required if files == none => {
             Err(Failure::Setting(format!("auth: required needs keys: give {keys}")))
         }
-        AuthSetting::Auto if files == none && settings.listen.ip().is_loopback() => Ok(AuthConfig::Off),
+        AuthSetting::Auto
+            if files == none && settings.listen.ip().is_loopback() && settings.trusted_proxy.is_empty() =>
+        {
+            Ok(AuthConfig::Off)
+        }
         AuthSetting::Auto if files == none => Err(Failure::Setting(format!(
-            "listen: {} can be reached from other machines, and no keys are given: give {keys}, or say --auth off to \
+            "listen: {} can be reached from other machines{}, and no keys are given: give {keys}, or say --auth off to \
              serve everybody",
-            settings.listen
+            settings.listen,
+            if settings.trusted_proxy.is_empty() { "" } else { " through a proxy (trusted_proxy)" }
         ))),
         AuthSetting::Required | AuthSetting::Auto => Ok(AuthConfig::Required(files)),
     }
@@ -172,8 +177,15 @@ fn auth_config(settings: &Settings) -> Result<AuthConfig, Failure> {
 
 fn gateway_config(settings: &Settings) -> gateway::Config {
     let default = gateway::Config::new(settings.listen);
+    // Behind a proxy a loopback address serves everybody.
+    let public = |limit: u32, default: u32| if settings.trusted_proxy.is_empty() { default } else { limit };
     gateway::Config {
         shards: settings.shards.map_or(default.shards, usize::from),
+        proxies: gateway::ProxyConfig {
+            trusted: settings.trusted_proxy.clone(),
+            header: settings.forwarded_header.into(),
+            protocol: settings.proxy_protocol,
+        },
         tls: settings
             .tls_cert
             .clone()
@@ -190,10 +202,12 @@ fn gateway_config(settings: &Settings) -> gateway::Config {
             ..DeflateConfig::default()
         }),
         start_on_first_subscriber: settings.start_on_first_subscriber,
-        connections_per_ip: settings.connections_per_ip.unwrap_or(default.connections_per_ip),
+        connections_per_ip: settings
+            .connections_per_ip
+            .unwrap_or(public(gateway::Config::CONNECTIONS_PER_IP, default.connections_per_ip)),
         new_connections_per_ip_per_s: settings
             .new_connections_per_ip_per_s
-            .unwrap_or(default.new_connections_per_ip_per_s),
+            .unwrap_or(public(gateway::Config::NEW_CONNECTIONS_PER_IP_PER_S, default.new_connections_per_ip_per_s)),
         connections_max: settings.connections_max,
         limits: wire::Limits {
             message_bytes_max: settings.message_bytes_max,
@@ -210,7 +224,7 @@ fn gateway_config(settings: &Settings) -> gateway::Config {
         new_connections_per_s: settings.new_connections_per_s,
         auth_failures_per_ip_per_min: settings
             .auth_failures_per_ip_per_min
-            .unwrap_or(default.auth_failures_per_ip_per_min),
+            .unwrap_or(public(gateway::Config::AUTH_FAILURES_PER_IP_PER_MIN, default.auth_failures_per_ip_per_min)),
         connections_per_key: settings.connections_per_key,
         subscriptions_per_key: settings.subscriptions_per_key,
         bytes_per_s_per_key: settings.bytes_per_s_per_key,

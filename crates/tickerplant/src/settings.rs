@@ -31,6 +31,15 @@ pub(crate) struct Settings {
     /// The key of that certificate: PEM, unencrypted
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Server")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// Network of proxies in front, such as 10.0.0.0/8, whose word for the address of a client is taken. Repeatable
+    #[arg(long, value_name = "CIDR", help_heading = "Proxies")]
+    pub(crate) trusted_proxy: Vec<gateway::Network>,
+    /// The header in which they say it; the other one is passed on as clients send it and is not looked at
+    #[arg(long, value_name = "HEADER", value_enum, default_value = "x-forwarded-for", help_heading = "Proxies")]
+    pub(crate) forwarded_header: HeaderSetting,
+    /// Whether their connections begin with the PROXY protocol, version 1 or 2
+    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set, help_heading = "Proxies")]
+    pub(crate) proxy_protocol: bool,
     /// Threads that serve clients [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Server")]
     pub(crate) shards: Option<u16>,
@@ -251,6 +260,22 @@ pub(crate) struct Settings {
     /// How to write logs
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text", help_heading = "Logs")]
     pub(crate) log_format: LogFormat,
+}
+
+/// `--forwarded-header`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HeaderSetting {
+    XForwardedFor,
+    Forwarded,
+}
+
+impl From<HeaderSetting> for gateway::ForwardedHeader {
+    fn from(setting: HeaderSetting) -> Self {
+        match setting {
+            HeaderSetting::XForwardedFor => Self::XForwardedFor,
+            HeaderSetting::Forwarded => Self::Forwarded,
+        }
+    }
 }
 
 /// A time as RFC 3339 or as nanoseconds.
