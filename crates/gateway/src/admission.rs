@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::Config;
+use crate::{Config, Tuned};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -19,15 +19,12 @@ pub(crate) struct Admission(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    connections_max: u32,
-    per_ip_max: u32,
-    per_ip_per_s: u32,
-    per_s: u32,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    limits: Limits,
     open: u32,
     /// New connections of all addresses.
     new: Rate,
@@ -36,6 +33,15 @@ struct State {
     addresses: HashMap<IpAddr, Address>,
     /// How many of them have no open connection.
     idle: usize,
+}
+
+/// 0 = none.
+#[derive(Debug, Clone, Copy, Default)]
+struct Limits {
+    connections_max: u32,
+    per_ip_max: u32,
+    per_ip_per_s: u32,
+    per_s: u32,
 }
 
 /// Addresses without a connection that are remembered: 6 MB. An attacker with more of them (each a whole /64 of IPv6) makes
@@ -97,13 +103,19 @@ impl NotAdmitted {
 
 impl Admission {
     pub(crate) fn new(config: &Config) -> Self {
-        Self(Arc::new(Inner {
-            connections_max: config.connections_max,
-            per_ip_max: config.connections_per_ip,
-            per_ip_per_s: config.new_connections_per_ip_per_s,
-            per_s: config.new_connections_per_s,
-            state: Mutex::default(),
-        }))
+        let admission = Self(Arc::new(Inner { state: Mutex::default() }));
+        admission.tune(&Tuned::from(config));
+        admission
+    }
+
+    /// Goes by other limits from now on; connections that are open stay.
+    pub(crate) fn tune(&self, tuned: &Tuned) {
+        self.lock().limits = Limits {
+            connections_max: tuned.connections_max,
+            per_ip_max: tuned.connections_per_ip,
+            per_ip_per_s: tuned.new_connections_per_ip_per_s,
+            per_s: tuned.new_connections_per_s,
+        };
     }
 
     /// Takes a place for a connection from `ip` at the monotonic time `now`.
@@ -112,10 +124,10 @@ impl Admission {
     /// [`NotAdmitted`] names the limit. An attempt that is refused uses up nothing.
     pub(crate) fn admit(&self, peer: IpAddr, now: Duration) -> Result<Permit, NotAdmitted> {
         const SECOND: Duration = Duration::from_secs(1);
-        let Inner { connections_max, per_ip_max, per_ip_per_s, per_s, .. } = *self.0;
         let ip = counted_as(peer);
         let mut guard = self.lock();
         let state = &mut *guard;
+        let Limits { connections_max, per_ip_max, per_ip_per_s, per_s } = state.limits;
         if connections_max > 0 && state.open >= connections_max {
             return Err(NotAdmitted::Full(connections_max));
         }

@@ -12,19 +12,20 @@ use market::Instrument;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::runtime;
-use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 use websocket::origin::OriginList;
 
 use crate::admin::Door;
 use crate::auth::{Authentication, Reload};
 use crate::connection::Doors;
-use crate::metrics::Metrics;
+use crate::metrics::{self as names, Metrics};
 use crate::recorder::{RecorderQueue, RecorderThread};
 use crate::sequencer::SequencerLoop;
 use crate::shard::{self, Order, ShardHandle};
 use crate::state::Shared;
 use crate::tls::{Tls, TlsReload};
+use crate::tuned::{Control, Reloaded};
 use crate::upgrade::OriginPolicy;
 use crate::{Config, GatewayError, Outcome, accept, admin, overload};
 
@@ -45,6 +46,7 @@ pub struct Gateway {
     local_addr: SocketAddr,
     admin: Option<std::net::TcpListener>,
     door: Arc<Door>,
+    control: (UnboundedSender<Reloaded>, UnboundedReceiver<Reloaded>),
     metrics: Metrics,
     origins: OriginPolicy,
     auth: (Authentication, Reload),
@@ -83,12 +85,28 @@ impl Gateway {
         let local_addr = listener.local_addr().map_err(bind_error)?;
         let admin =
             config.admin_listen.map(|address| listen(address).map_err(|source| GatewayError::Bind { address, source }));
-        Ok(Self { listener, local_addr, admin: admin.transpose()?, door, metrics, origins, auth, tls, config })
+        Ok(Self {
+            listener,
+            local_addr,
+            admin: admin.transpose()?,
+            door,
+            control: mpsc::unbounded_channel(),
+            metrics,
+            origins,
+            auth,
+            tls,
+            config,
+        })
     }
 
     /// The address on which it takes operators' commands, if it does.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// For telling it of another configuration while it runs.
+    pub fn control(&self) -> Control {
+        Control(self.control.0.clone())
     }
 
     /// The address it listens on.
@@ -132,6 +150,7 @@ impl Gateway {
             ));
             tokio::spawn(keep_up(Arc::clone(&shared), reload, tls_reload, Arc::clone(&self.door)));
             tokio::spawn(overload::watch(Arc::clone(&shared)));
+            tokio::spawn(follow(Arc::clone(&shared), self.control.1));
             if let Some(admin) = self.admin {
                 let admin = TcpListener::from_std(admin)
                     .map_err(|source| GatewayError::Start { what: "the admin listener", source })?;
@@ -172,7 +191,7 @@ async fn supervise(
             Some(word) = stop.recv() => {
                 shared.begin_draining();
                 let order = match word {
-                    Stop::Drain if !draining => Order::Drain(shared.config.drain),
+                    Stop::Drain if !draining => Order::Drain(shared.tuned().drain),
                     Stop::Drain | Stop::Now => Order::ShutDown,
                 };
                 draining = true;
@@ -186,7 +205,8 @@ async fn supervise(
                     shared.begin_draining();
                     if !draining {
                         draining = true;
-                        shared.shards.iter().for_each(|shard| shard.order(Order::Drain(shared.config.drain)));
+                        let drain = shared.tuned().drain;
+                        shared.shards.iter().for_each(|shard| shard.order(Order::Drain(drain)));
                     }
                 }
             }
@@ -204,11 +224,26 @@ async fn supervise(
     }
 }
 
+/// Takes in each new configuration.
+async fn follow(shared: Arc<Shared>, mut reloads: UnboundedReceiver<Reloaded>) {
+    while let Some(reloaded) = reloads.recv().await {
+        match reloaded {
+            Reloaded::Good(tuned) => {
+                shared.tune(*tuned);
+                shared.metrics.counter(names::CONFIG_RELOADS).increment(1);
+            }
+            Reloaded::Bad => shared.metrics.counter(names::CONFIG_RELOAD_ERRORS).increment(1),
+        }
+    }
+}
+
 async fn keep_up(shared: Arc<Shared>, mut reload: Reload, mut tls: Option<TlsReload>, door: Arc<Door>) {
     let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
+    let resident = shared.metrics.gauge(names::RESIDENT_BYTES);
     loop {
         interval.tick().await;
         shared.metrics.upkeep();
+        resident.set(overload::memory_bytes().unwrap_or(0) as f64);
         shared.admission.sweep(shared.clock.now().monotonic);
         // Reads a few kilobytes when somebody has edited them, and the times of the files otherwise.
         if shared.auth.reload(&mut reload, &shared.metrics) {

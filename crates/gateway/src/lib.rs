@@ -35,6 +35,7 @@ mod shard;
 mod state;
 mod stream;
 mod tls;
+mod tuned;
 mod upgrade;
 mod watched;
 
@@ -47,3 +48,4 @@ pub use hub::DeflateConfig;
 pub use peer::{ForwardedHeader, Network};
 pub use recorder::{RecordConfig, SyncPolicy};
 pub use tls::TlsFiles;
+pub use tuned::{Control, Tuned};

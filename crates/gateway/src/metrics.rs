@@ -15,6 +15,8 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 pub enum Kind {
     /// Only grows
     Counter,
+    /// Only grows, one for each of these values of the label `reason`
+    CounterBy(&'static [&'static str]),
     /// What is there now
     Gauge,
     /// A distribution with these upper bounds
@@ -49,29 +51,84 @@ const SECONDS: Kind = Kind::Histogram(&[
 const COUNTS: Kind = Kind::Histogram(&[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 1e5]);
 const BYTES: Kind = Kind::Histogram(&[64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0]);
 
+/// Why an upgrade or a stream is refused.
+const UPGRADE_REASONS: Kind = Kind::CounterBy(&[
+    "method",
+    "http_version",
+    "host",
+    "upgrade",
+    "connection",
+    "body",
+    "version",
+    "key",
+    "origin",
+    "subprotocol",
+    "token_in_url",
+    "auth",
+    "draining",
+    "overload_memory",
+    "overload_lag",
+    "connections_max",
+    "new_connections",
+    "connections_per_ip",
+    "new_connections_per_ip",
+]);
+const AUTH_REASONS: Kind =
+    Kind::CounterBy(&["missing", "token", "in_url", "auth_failures_per_ip_per_min", "connections_per_key", "admin"]);
+/// Why a hand-shake of TLS fails.
+const TLS_REASONS: Kind =
+    Kind::CounterBy(&["plain_http", "not_tls", "refused_by_client", "incompatible", "malformed", "lost", "timeout"]);
+const PROXY_REASONS: Kind = Kind::CounterBy(&["malformed", "lost", "timeout"]);
+const DROP_REASONS: Kind = Kind::CounterBy(&["slow", "conflated", "evicted"]);
+/// As `hub::Disconnect` labels them; a test holds the two together.
+const DISCONNECT_REASONS: Kind = Kind::CounterBy(&[
+    "peer_closed",
+    "lost",
+    "ping_timeout",
+    "protocol",
+    "message_too_big",
+    "rate_limit",
+    "slow_consumer",
+    "auth_failed",
+    "auth_timeout",
+    "token_expired",
+    "token_revoked",
+    "draining",
+    "shutting_down",
+    "replaced",
+    "too_many_connections",
+    "closed_by_operator",
+    "over_capacity",
+    "internal",
+]);
+
 catalogue! {
     CONNECTIONS_ACCEPTED = "tickerplant_connections_accepted_total", Kind::Counter, "TCP connections accepted";
     CONNECTIONS = "tickerplant_connections", Kind::Gauge, "TCP connections open on the HTTP side, before or without an upgrade";
     ACCEPT_ERRORS = "tickerplant_accept_errors_total", Kind::Counter, "Failures to accept, such as running out of descriptors";
     TLS_HANDSHAKES = "tickerplant_tls_handshakes_total", Kind::Counter, "Hand-shakes of TLS completed";
-    TLS_HANDSHAKE_FAILURES = "tickerplant_tls_handshake_failures_total", Kind::Counter, "Hand-shakes of TLS that failed, by `reason`";
+    TLS_HANDSHAKE_FAILURES = "tickerplant_tls_handshake_failures_total", TLS_REASONS, "Hand-shakes of TLS that failed, by `reason`";
     TLS_RELOAD_ERRORS = "tickerplant_tls_reload_errors_total", Kind::Counter, "Times that the certificate or its key had changed and could not be used";
-    PROXY_HEADERS_REFUSED = "tickerplant_proxy_headers_refused_total", Kind::Counter, "Connections of trusted proxies that did not begin with a good header of the PROXY protocol, by `reason`";
-    UPGRADES_REFUSED = "tickerplant_upgrades_refused_total", Kind::Counter, "WebSocket upgrades and streams refused, by `reason`";
-    AUTH_REFUSED = "tickerplant_auth_refused_total", Kind::Counter, "Requests refused for what they present or do not present, by `reason`";
+    PROXY_HEADERS_REFUSED = "tickerplant_proxy_headers_refused_total", PROXY_REASONS, "Connections of trusted proxies that did not begin with a good header of the PROXY protocol, by `reason`";
+    UPGRADES_REFUSED = "tickerplant_upgrades_refused_total", UPGRADE_REASONS, "WebSocket upgrades and streams refused, by `reason`";
+    AUTH_REFUSED = "tickerplant_auth_refused_total", AUTH_REASONS, "Requests refused for what they present or do not present, by `reason`";
     AUTH_RELOAD_ERRORS = "tickerplant_auth_reload_errors_total", Kind::Counter, "Times that the files of keys had changed and could not be read";
     AUTH_SUCCESSES = "tickerplant_auth_successes_total", Kind::Counter, "Commands `auth` that were good";
     AUTH_FAILURES = "tickerplant_auth_failures_total", Kind::Counter, "Commands `auth` that were refused";
     NOT_ENTITLED = "tickerplant_not_entitled_total", Kind::Counter, "Answers `not_entitled` to sessions";
     THROTTLED = "tickerplant_throttled_total", Kind::Counter, "Writes put off because a key was sent more than its bytes per second";
+    CONFIG_RELOADS = "tickerplant_config_reloads_total", Kind::Counter, "Times that the configuration was read again";
+    CONFIG_RELOAD_ERRORS = "tickerplant_config_reload_errors_total", Kind::Counter, "Times that it could not be, so that the one from before stayed in force";
+    RESIDENT_BYTES = "tickerplant_resident_bytes", Kind::Gauge, "Memory of the process that is in use, on Linux";
+    BUILD = "tickerplant_build_info", Kind::Gauge, "1; `version` says which";
     OVERLOADED = "tickerplant_overloaded", Kind::Gauge, "1 while new sessions are refused because of the load";
     SESSIONS = "tickerplant_sessions", Kind::Gauge, "Sessions open";
     SESSIONS_OPENED = "tickerplant_sessions_opened_total", Kind::Counter, "Sessions opened";
-    DISCONNECTS = "tickerplant_disconnects_total", Kind::Counter, "Sessions ended, by `reason`";
+    DISCONNECTS = "tickerplant_disconnects_total", DISCONNECT_REASONS, "Sessions ended, by `reason`";
     DELIVERIES = "tickerplant_deliveries_total", Kind::Counter, "Elements given to sessions, without snapshots and gaps";
     SNAPSHOT_ELEMENTS = "tickerplant_snapshot_elements_total", Kind::Counter, "Elements of snapshots given to sessions";
     GAPS = "tickerplant_gaps_total", Kind::Counter, "Gap elements given to sessions";
-    DROPS = "tickerplant_drops_total", Kind::Counter, "Elements owed in mode `every` and not delivered, by `reason`";
+    DROPS = "tickerplant_drops_total", DROP_REASONS, "Elements owed in mode `every` and not delivered, by `reason`";
     WITHDRAWN = "tickerplant_withdrawn_total", Kind::Counter, "Elements withdrawn from outboxes; gaps or newer values followed";
     STALLS = "tickerplant_stalls_total", Kind::Counter, "Times that a session's outbox went past its bound";
     FRAMES = "tickerplant_frames_total", Kind::Counter, "WebSocket frames and events begun, control messages included";
@@ -82,6 +139,7 @@ catalogue! {
     DEFLATED_BYTES_OUT = "tickerplant_deflate_out_bytes_total", Kind::Counter, "Bytes that they were deflated to";
     DEFLATE_EPOCHS = "tickerplant_deflate_epochs_total", Kind::Counter, "Times that a compressor began anew, to take in sessions that waited";
     COMPRESSORS = "tickerplant_compressors", Kind::Gauge, "Compressors with history that lanes hold, at about 380 kB each";
+    COMPRESSOR_BYTES = "tickerplant_compressor_bytes", Kind::Gauge, "Memory of those compressors";
     BYTES_RECEIVED = "tickerplant_received_bytes_total", Kind::Counter, "Bytes read from sessions";
     COMMANDS = "tickerplant_commands_total", Kind::Counter, "Commands received, refused ones included";
     COMMAND_ERRORS = "tickerplant_command_errors_total", Kind::Counter, "Commands answered with an error";
@@ -140,12 +198,30 @@ impl Metrics {
             let (name, description) = (KeyName::from_const_str(name), SharedString::const_str(description));
             let unit: Option<Unit> = None;
             match kind {
-                Kind::Counter => recorder.describe_counter(name, unit, description),
+                Kind::Counter | Kind::CounterBy(_) => recorder.describe_counter(name, unit, description),
                 Kind::Gauge => recorder.describe_gauge(name, unit, description),
                 Kind::Histogram(_) => recorder.describe_histogram(name, unit, description),
             }
         }
-        Ok(Self { handle: recorder.handle(), recorder, labelled: Mutex::default() })
+        let metrics = Self { handle: recorder.handle(), recorder, labelled: Mutex::default() };
+        metrics.begin();
+        Ok(metrics)
+    }
+
+    /// Has all of them say 0 from the start: a rate over a counter that appears with its first event misses that event.
+    fn begin(&self) {
+        for metric in ALL {
+            match metric.kind {
+                Kind::Counter => drop(self.counter(metric.name)),
+                Kind::CounterBy(reasons) => reasons.iter().for_each(|reason| drop(self.reason(metric.name, reason))),
+                Kind::Gauge if metric.name == BUILD => {
+                    let version = Label::from_static_parts("version", env!("CARGO_PKG_VERSION"));
+                    self.recorder.register_gauge(&Key::from_parts(BUILD, vec![version]), &METADATA).set(1.0);
+                }
+                Kind::Gauge => drop(self.gauge(metric.name)),
+                Kind::Histogram(_) => drop(self.histogram(metric.name)),
+            }
+        }
     }
 
     pub(crate) fn counter(&self, name: &'static str) -> Counter {
@@ -162,6 +238,7 @@ impl Metrics {
 
     /// The counter `name` with the label `reason`.
     pub(crate) fn reason(&self, name: &'static str, reason: &'static str) -> Counter {
+        debug_assert!(is_listed(name, reason), "{reason} is not in the list of {name}");
         let mut labelled = self.labelled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let register = || {
             let label = Label::from_static_parts("reason", reason);
@@ -181,6 +258,12 @@ impl Metrics {
     }
 }
 
+fn is_listed(name: &str, reason: &str) -> bool {
+    let of_name = |metric: &&Metric| metric.name == name;
+    let kind = ALL.iter().find(of_name).map(|metric| metric.kind);
+    matches!(kind, Some(Kind::CounterBy(reasons)) if reasons.contains(&reason))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,8 +273,43 @@ mod tests {
         for (index, metric) in ALL.iter().enumerate() {
             assert!(!metric.description.is_empty());
             assert!(ALL[..index].iter().all(|other| other.name != metric.name), "{}", metric.name);
-            assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
+            let counts = matches!(metric.kind, Kind::Counter | Kind::CounterBy(_));
+            assert_eq!(metric.name.ends_with("_total"), counts, "{}", metric.name);
         }
+    }
+
+    #[test]
+    fn every_metric_is_in_the_table_of_the_documents() {
+        const OPERATIONS: &str = include_str!("../../../docs/operations.md");
+        let (_, table) = OPERATIONS.split_once("| metric | type | meaning |\n| --- | --- | --- |\n").unwrap();
+        let rows: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
+        let row = |metric: &Metric| {
+            let kind = match metric.kind {
+                Kind::Counter | Kind::CounterBy(_) => "counter",
+                Kind::Gauge => "gauge",
+                Kind::Histogram(_) => "histogram",
+            };
+            format!("| `{}` | {kind} | {} |", metric.name, metric.description)
+        };
+        let right: Vec<String> = ALL.iter().map(row).collect();
+        assert!(rows == right, "the table should be:\n{}", right.join("\n"));
+        for metric in ALL {
+            let Kind::CounterBy(reasons) = metric.kind else { continue };
+            let reasons: Vec<String> = reasons.iter().map(|reason| format!("`{reason}`")).collect();
+            let row = format!("| `{}` | {} |", metric.name, reasons.join(", "));
+            assert!(OPERATIONS.contains(&row), "there should be the row\n{row}");
+        }
+    }
+
+    #[test]
+    fn every_reason_to_disconnect_is_counted() {
+        // The hub holds the document to its own table.
+        const PROTOCOL: &str = include_str!("../../../docs/protocol.md");
+        let (_, table) = PROTOCOL.split_once("| reason (metric label) |").unwrap();
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        let documented: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+        let Kind::CounterBy(reasons) = DISCONNECT_REASONS else { panic!("they are counted by reason") };
+        assert_eq!(reasons, documented);
     }
 
     #[test]

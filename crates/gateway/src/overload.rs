@@ -61,13 +61,16 @@ impl Overload {
 
 /// Looks at the load for as long as it is polled.
 pub(crate) async fn watch(shared: Arc<Shared>) {
-    let config = shared.config.overload;
-    if config == OverloadConfig::default() {
-        return;
-    }
     let gauge = shared.metrics.gauge(names::OVERLOADED);
     let mut until = Duration::ZERO;
     loop {
+        let config = shared.tuned().overload;
+        if config == OverloadConfig::default() {
+            shared.overload.set(None);
+            gauge.set(0.0);
+            tokio::time::sleep(HOLD).await;
+            continue;
+        }
         let slept = shared.clock.now().monotonic;
         tokio::time::sleep(INTERVAL).await;
         let now = shared.clock.now().monotonic;
@@ -98,14 +101,14 @@ fn judge(config: OverloadConfig, lag: Duration, memory_bytes: Option<u64>) -> Op
 
 /// What of the process is in memory, where the system tells.
 #[cfg(target_os = "linux")]
-fn memory_bytes() -> Option<u64> {
+pub(crate) fn memory_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn memory_bytes() -> Option<u64> {
+pub(crate) fn memory_bytes() -> Option<u64> {
     None
 }
 

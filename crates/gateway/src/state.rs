@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::overload::Overload;
 use crate::sequencer::SequencerHandle;
 use crate::shard::ShardHandle;
+use crate::tuned::Tuned;
 
 /// Shared by all parts, behind an `Arc`.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) responses: Responses,
     catalog: RwLock<Arc<Catalog>>,
     phase: AtomicU8,
+    tuned: RwLock<Arc<Tuned>>,
 }
 
 /// The responses that sessions fill and that have not come to their end.
@@ -97,6 +99,7 @@ impl Shared {
             sequencer: SequencerHandle::default(),
             shards: (0..shards).map(|_| ShardHandle::new(config.shard_queue_bytes_max)).collect(),
             responses: Responses::default(),
+            tuned: RwLock::new(Arc::new(Tuned::from(&config))),
             config,
             catalog: RwLock::default(),
             phase: AtomicU8::new(Phase::Serving as u8),
@@ -110,6 +113,19 @@ impl Shared {
     /// From now on nobody new is let in; there is no way back.
     pub(crate) fn begin_draining(&self) {
         self.phase.store(Phase::Draining as u8, Ordering::Release);
+    }
+
+    /// What of the configuration can change, as it is now.
+    pub(crate) fn tuned(&self) -> Arc<Tuned> {
+        Arc::clone(&self.tuned.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Has all parts go by another configuration from now on.
+    pub(crate) fn tune(&self, tuned: Tuned) {
+        self.admission.tune(&tuned);
+        self.auth.tune(&tuned);
+        self.shards.iter().for_each(|shard| shard.tune(tuned.limits));
+        *self.tuned.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tuned);
     }
 
     /// The instruments so far.

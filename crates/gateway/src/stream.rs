@@ -157,7 +157,7 @@ impl StreamQuery {
 }
 
 fn check_count(shared: &Shared, channels: ChannelSet, targets: &Targets) -> Result<(), Box<Response>> {
-    let (Targets::Named(ids), max) = (targets, shared.config.limits.subscriptions_max as usize) else { return Ok(()) };
+    let (Targets::Named(ids), max) = (targets, shared.tuned().limits.subscriptions_max as usize) else { return Ok(()) };
     let count = ids.len() * channels.iter().count();
     if max > 0 && count > max {
         let message = format!("{count} (channel, symbol) pairs, and {max} are allowed (subscriptions_max)");

@@ -12,7 +12,9 @@ mod export;
 mod inspect;
 mod keys;
 mod layers;
+mod logs;
 mod plan;
+mod reload;
 mod report;
 mod serve;
 mod settings;
@@ -48,7 +50,7 @@ fn run() -> Result<(), Failure> {
     };
     let plan = plan::Plan::new(&loaded.settings)?;
     match loaded.command {
-        Command::Serve => serve::serve(plan),
+        Command::Serve => serve::serve(plan, &loaded),
         Command::Record => serve::record(plan),
         Command::CheckConfig => {
             // Nobody may be there to read it (`| head`); that is no failure.

@@ -9,11 +9,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::Context as _;
 use gateway::{AuthConfig, Gateway, GatewayError, Outcome};
 
-use tracing_subscriber::EnvFilter;
-
+use crate::cli::Loaded;
 use crate::exit::Failure;
+use crate::logs::Logs;
 use crate::plan::Plan;
-use crate::settings::LogFormat;
+use crate::reload::Reloader;
 use crate::stop;
 
 /// Records without serving, until the feed has ended or it is stopped.
@@ -22,7 +22,7 @@ pub(crate) fn record(plan: Plan) -> Result<(), Failure> {
     if gateway.record.is_none() {
         return Err(Failure::Setting("record: it is not said where to: --out FILE or FOLDER".into()));
     }
-    begin_logs(log, log_format);
+    Logs::begin(log, log_format).context("cannot write logs")?;
     let stop = stop::listen().context("cannot listen for signals")?;
     let feed = source.open()?;
     match gateway::record(gateway, feed, stop).map_err(failure)? {
@@ -31,23 +31,17 @@ pub(crate) fn record(plan: Plan) -> Result<(), Failure> {
     }
 }
 
-fn begin_logs(log: EnvFilter, log_format: LogFormat) {
-    let logs = tracing_subscriber::fmt().with_env_filter(log).with_writer(io::stderr);
-    match log_format {
-        LogFormat::Text => logs.init(),
-        LogFormat::Json => logs.json().init(),
-    }
-}
-
 /// Serves until it is stopped.
-pub(crate) fn serve(plan: Plan) -> Result<(), Failure> {
+pub(crate) fn serve(plan: Plan, loaded: &Loaded) -> Result<(), Failure> {
     let Plan { gateway, source, log, log_format } = plan;
-    begin_logs(log, log_format);
+    let logs = Logs::begin(log, log_format).context("cannot write logs")?;
     let stop = stop::listen().context("cannot listen for signals")?;
     let feed = source.open()?;
     let (listen, everybody) = (gateway.listen, matches!(gateway.auth, AuthConfig::Off));
     let schemes = if gateway.tls.is_some() { SECURE } else { PLAIN };
     let gateway = Gateway::bind(gateway).map_err(failure)?;
+    let mut reloader = Reloader::new(loaded, gateway.control(), logs);
+    stop::on_hangup(move || reloader.again()).context("cannot listen for signals")?;
     if everybody && !listen.ip().is_loopback() {
         tracing::warn!(address = %listen, "authentication is off: everybody who reaches this address is served");
     } else if everybody {

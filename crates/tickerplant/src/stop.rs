@@ -1,4 +1,4 @@
-//! Signals, as requests to stop.
+//! Signals, as requests to stop and to read the configuration again.
 //!
 //! **Invariant:** from [`listen`] on no SIGINT or SIGTERM ends the process by itself: the first drains, the second stops
 //! at once.
@@ -22,6 +22,33 @@ pub(crate) fn listen() -> io::Result<UnboundedReceiver<Stop>> {
     let (sender, receiver) = unbounded_channel();
     std::thread::Builder::new().name("signals".into()).spawn(move || forward(&runtime, signals, &sender))?;
     Ok(receiver)
+}
+
+/// Calls `reload` for each SIGHUP from now on, in a thread of its own. Several that come at once may count as one.
+#[cfg(unix)]
+pub(crate) fn on_hangup(mut reload: impl FnMut() + Send + 'static) -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let mut hangups = {
+        let _guard = runtime.enter();
+        signal(SignalKind::hangup())?
+    };
+    let forward = move || {
+        runtime.block_on(async {
+            while hangups.recv().await.is_some() {
+                reload();
+            }
+        });
+    };
+    std::thread::Builder::new().name("reload".into()).spawn(forward)?;
+    Ok(())
+}
+
+/// There is no such signal.
+#[cfg(not(unix))]
+#[allow(clippy::unnecessary_wraps, reason = "as on Unix")]
+pub(crate) fn on_hangup(_reload: impl FnMut() + Send + 'static) -> io::Result<()> {
+    Ok(())
 }
 
 fn forward(runtime: &Runtime, mut signals: Signals, sender: &UnboundedSender<Stop>) {

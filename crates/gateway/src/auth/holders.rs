@@ -37,13 +37,13 @@ impl PerKeyLimits {
 /// Everybody who has a connection.
 #[derive(Debug)]
 pub(crate) struct Holders {
-    defaults: PerKeyLimits,
     known: Mutex<Known>,
 }
 
 /// Has an entry for each holder with a connection, and for those that have gone since the map last doubled.
 #[derive(Debug)]
 struct Known {
+    defaults: PerKeyLimits,
     by_id: HashMap<Box<str>, Weak<Holder>>,
     sweep_at: usize,
 }
@@ -67,7 +67,16 @@ pub(crate) struct Holding {
 
 impl Holders {
     pub(crate) fn new(defaults: PerKeyLimits) -> Self {
-        Self { defaults, known: Mutex::new(Known { by_id: HashMap::new(), sweep_at: 64 }) }
+        Self { known: Mutex::new(Known { defaults, by_id: HashMap::new(), sweep_at: 64 }) }
+    }
+
+    /// Has connections that are made from now on go by other limits.
+    pub(crate) fn tune(&self, defaults: PerKeyLimits) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).defaults = defaults;
+    }
+
+    fn limits(&self, grant: &Grant) -> PerKeyLimits {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).defaults.of(&grant.entitlements)
     }
 
     /// Counts another connection of a grant's holder.
@@ -75,9 +84,9 @@ impl Holders {
     /// # Errors
     /// The text names the limit.
     pub(crate) fn connect(&self, grant: &Grant) -> Result<Holding, String> {
-        let limits = self.defaults.of(&grant.entitlements);
+        let limits = self.limits(grant);
         let mut guard = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let Known { by_id, sweep_at } = &mut *guard;
+        let Known { by_id, sweep_at, .. } = &mut *guard;
         let known = by_id.get(&grant.id).and_then(Weak::upgrade);
         let holder = known.unwrap_or_else(|| {
             if by_id.len() >= *sweep_at {
@@ -103,7 +112,7 @@ impl Holders {
     /// The text names the limit; the connection stays whose it was.
     pub(crate) fn change(&self, holding: &mut Holding, grant: &Grant) -> Result<(), String> {
         if holding.id == grant.id {
-            holding.limits = self.defaults.of(&grant.entitlements);
+            holding.limits = self.limits(grant);
             return Ok(());
         }
         let mut other = self.connect(grant)?;

@@ -11,6 +11,7 @@ mod http;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use metrics::Counter;
 use crate::admission::Admission;
 use crate::clock;
 use crate::metrics::{self as names, Metrics};
-use crate::{Config, GatewayError};
+use crate::{Config, GatewayError, Tuned};
 use files::Files;
 use holders::Holders;
 pub(crate) use holders::{Holding, PerKeyLimits};
@@ -61,7 +62,7 @@ pub(crate) struct Authentication {
     /// None when authentication is off.
     current: Option<RwLock<Arc<Authenticator>>>,
     pub(crate) holders: Holders,
-    failures_per_ip_per_min: u32,
+    failures_per_ip_per_min: AtomicU32,
     failures: Counter,
 }
 
@@ -103,17 +104,20 @@ impl Authentication {
                 (Some(RwLock::new(Arc::new(authenticator))), Some(files))
             }
         };
+        let tuned = Tuned::from(config);
         let authentication = Self {
             current,
-            holders: Holders::new(PerKeyLimits {
-                connections: config.connections_per_key,
-                subscriptions: config.subscriptions_per_key,
-                bytes_per_s: config.bytes_per_s_per_key,
-            }),
-            failures_per_ip_per_min: config.auth_failures_per_ip_per_min,
+            holders: Holders::new(per_key(&tuned)),
+            failures_per_ip_per_min: AtomicU32::new(tuned.auth_failures_per_ip_per_min),
             failures: metrics.reason(names::AUTH_REFUSED, "token"),
         };
         Ok((authentication, Reload(files)))
+    }
+
+    /// Goes by other limits from now on.
+    pub(crate) fn tune(&self, tuned: &Tuned) {
+        self.holders.tune(per_key(tuned));
+        self.failures_per_ip_per_min.store(tuned.auth_failures_per_ip_per_min, Ordering::Relaxed);
     }
 
     fn authenticator(&self) -> Option<Arc<Authenticator>> {
@@ -158,7 +162,7 @@ impl Authentication {
         let Some(authenticator) = self.authenticator() else {
             return Err(AuthRefusal::Failed("authentication is off".to_owned()));
         };
-        let per_min = self.failures_per_ip_per_min;
+        let per_min = self.failures_per_ip_per_min.load(Ordering::Relaxed);
         if !admission.may_try(ip, per_min, now.monotonic) {
             let text =
                 format!("too many failed attempts from this address (auth_failures_per_ip_per_min is {per_min})");
@@ -206,6 +210,14 @@ impl Authentication {
                 false
             }
         }
+    }
+}
+
+fn per_key(tuned: &Tuned) -> PerKeyLimits {
+    PerKeyLimits {
+        connections: tuned.connections_per_key,
+        subscriptions: tuned.subscriptions_per_key,
+        bytes_per_s: tuned.bytes_per_s_per_key,
     }
 }
 

@@ -7,6 +7,9 @@ use metrics::{Counter, Gauge};
 
 use crate::metrics::{self as names, Metrics};
 
+/// What one with history takes, in bytes.
+const COMPRESSOR_BYTES: u64 = websocket::deflate::Compressor::BYTES as u64;
+
 type Field = fn(&Stats) -> u64;
 
 /// Remembers what was written last, since several shards add to the same metrics.
@@ -55,6 +58,7 @@ impl Exporter {
                 gauge(names::SESSIONS, |s| s.sessions),
                 gauge(names::LANES, |s| s.lanes),
                 gauge(names::COMPRESSORS, |s| s.compressors),
+                gauge(names::COMPRESSOR_BYTES, |s| s.compressors * COMPRESSOR_BYTES),
                 gauge(names::OUTBOX_BYTES, |s| s.outbox_bytes),
             ],
             received: metrics.counter(names::BYTES_RECEIVED),

@@ -99,6 +99,8 @@ struct Inbox {
     order: Option<Order>,
     /// Whether the keys have changed.
     reconsider: bool,
+    /// Other limits than before.
+    limits: Option<wire::Limits>,
     /// Of operators, at most [`ASKS_MAX`]; one is answered in a turn.
     asks: VecDeque<Ask>,
 }
@@ -143,6 +145,12 @@ impl ShardHandle {
     /// Tells the shard to end; of several orders the last one counts.
     pub(crate) fn order(&self, order: Order) {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner).order = Some(order);
+        self.signal.notify_one();
+    }
+
+    /// Has the shard's sessions go by other limits.
+    pub(crate) fn tune(&self, limits: wire::Limits) {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).limits = Some(limits);
         self.signal.notify_one();
     }
 

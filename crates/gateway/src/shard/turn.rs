@@ -129,7 +129,7 @@ impl Turns {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             epoch: shared.epoch.clone(),
             index,
-            limits: shared.config.limits,
+            limits: shared.tuned().limits,
             served: shared.config.served(),
             heartbeat_ms: shared.config.heartbeat_ms,
             write_stall_timeout: shared.config.stall_timeout,
@@ -144,16 +144,12 @@ impl Turns {
             ..ShardConfig::default()
         };
         let ready = Arc::new(ReadyList::new(Arc::clone(&shared.shards[index].signal)));
-        let message_bytes_max = match config.limits.message_bytes_max as usize {
-            0 => MESSAGE_BYTES_HARD_MAX,
-            limit => limit.min(MESSAGE_BYTES_HARD_MAX),
-        };
         Self {
             close_timeout: config.close_timeout,
+            reader_config: reader_config(&config.limits),
             hub: Shard::new(config),
             sockets: Sockets::new(Arc::clone(&shared), index, Arc::clone(&ready)),
             readers: Vec::new(),
-            reader_config: ReaderConfig { message_bytes_max, ..ReaderConfig::default() },
             inflater: Inflater::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             ready,
@@ -201,7 +197,7 @@ impl Turns {
     /// Installs new sessions.
     fn take_inbox(&mut self) -> Option<Order> {
         let shard = &self.shared.shards[self.index];
-        let (Inbox { sessions, streams, order, reconsider, .. }, ask) = {
+        let (Inbox { sessions, streams, order, reconsider, limits, .. }, ask) = {
             let mut inbox = shard.inbox.lock().unwrap_or_else(PoisonError::into_inner);
             let mut taken = std::mem::take(&mut *inbox);
             let ask = taken.asks.pop_front();
@@ -212,6 +208,10 @@ impl Turns {
             }
             (taken, ask)
         };
+        if let Some(limits) = limits {
+            self.hub.set_limits(limits);
+            self.reader_config = reader_config(&limits);
+        }
         for stream in streams {
             self.open_stream(stream);
         }
@@ -503,6 +503,14 @@ impl Turns {
         let due = others.into_iter().flatten().fold(self.export_due, Duration::min);
         alarm.set(due, &self.shared.clock);
     }
+}
+
+fn reader_config(limits: &wire::Limits) -> ReaderConfig {
+    let message_bytes_max = match limits.message_bytes_max as usize {
+        0 => MESSAGE_BYTES_HARD_MAX,
+        limit => limit.min(MESSAGE_BYTES_HARD_MAX),
+    };
+    ReaderConfig { message_bytes_max, ..ReaderConfig::default() }
 }
 
 /// Passes a message on, and answers what the hub asks of it before the next.

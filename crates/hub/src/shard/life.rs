@@ -33,6 +33,15 @@ const PARTS: u32 = 16;
 
 impl Sweep {
     pub(super) fn new(config: &ShardConfig) -> Self {
+        Self { period: Self::period(config), part: 0, due: None }
+    }
+
+    /// Takes as long for a round as other limits want; what is due stays due.
+    pub(super) fn retime(&mut self, config: &ShardConfig) {
+        self.period = Self::period(config);
+    }
+
+    fn period(config: &ShardConfig) -> Duration {
         let (ping, auth) = (config.limits.ping_interval_ms, config.limits.auth_timeout_ms);
         let shortest = [config.heartbeat_ms, ping.into(), auth.into()]
             .into_iter()
@@ -41,8 +50,7 @@ impl Sweep {
             .chain([config.close_timeout, config.write_stall_timeout])
             .min()
             .unwrap_or(Duration::from_secs(1));
-        let period = (shortest / 4).clamp(Duration::from_millis(16), Duration::from_secs(1));
-        Self { period, part: 0, due: None }
+        (shortest / 4).clamp(Duration::from_millis(16), Duration::from_secs(1))
     }
 }
 

@@ -169,6 +169,13 @@ impl Shard {
         }
     }
 
+    /// Goes by other limits from now on. What a session has already stays: subscriptions, tokens of commands, what waits.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.config.limits = limits;
+        self.sessions.set_outbox_bytes_max(limits.outbox_bytes_max as usize);
+        self.sweep.retime(&self.config);
+    }
+
     /// The number of sessions that are not forgotten yet.
     pub fn session_count(&self) -> usize {
         self.sessions.len()

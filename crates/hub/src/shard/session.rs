@@ -258,6 +258,11 @@ impl Sessions {
         }
     }
 
+    /// Bounds each outbox by so many bytes from now on.
+    pub(crate) fn set_outbox_bytes_max(&mut self, bytes: usize) {
+        self.outbox_bytes_max = bytes;
+    }
+
     /// The key that the next [`Sessions::insert`] will use.
     pub(crate) fn next_key(&self) -> SessionKey {
         match self.free.last() {
