@@ -124,7 +124,7 @@ mod tests {
     fn a_flood_of_one_line_is_cut_and_the_others_are_not() {
         let (written, repetition) = (Written::default(), Repetition::default());
         let writer = written.clone();
-        let lines = fmt::layer().with_writer(move || writer.clone());
+        let lines = fmt::layer().with_ansi(false).with_writer(move || writer.clone());
         let subscriber = tracing_subscriber::registry().with(repetition.clone()).with(lines);
         tracing::subscriber::with_default(subscriber, || {
             for _ in 0..500 {
