@@ -5,76 +5,29 @@
  */
 
 import { milliseconds } from "./core/clock";
+import { Delivery } from "./core/delivery";
 import { type Connection, Link } from "./core/link";
-import type { Event } from "./core/queue";
 import { ALL, type Planned, type Stream, Streams } from "./core/streams";
 import { type Environment, SYSTEM } from "./environment";
 import { type BookOptions, LiveBook } from "./live-book";
+import type { ClientEvents, ClientOptions, Statistics } from "./options";
 import { type Command, encode } from "./protocol/commands";
 import { decode, ProtocolError } from "./protocol/decode";
 import { decodeJson } from "./protocol/decode-json";
-import { type Integer, subtract } from "./protocol/integer";
+import { subtract } from "./protocol/integer";
 import type {
   Channel,
   CommandError,
   DataFrame,
-  Element,
-  Gap,
-  GapReason,
   Instrument,
   Listing,
-  Notice,
   ServerMessage,
   Welcome,
 } from "./protocol/messages";
 import { RequestError, Requests } from "./requests";
+import { transportsOf } from "./runtime";
 import { type SubscribeOptions, Subscription, type SubscriptionPort } from "./subscription";
-import { EventStreamTransport } from "./transport/event-stream";
 import type { Channels, Transport } from "./transport/transport";
-import { type WebSocketConstructor, WebSocketTransport } from "./transport/websocket";
-
-export interface ClientOptions {
-  /** The server, such as `http://127.0.0.1:8080`; `ws:` and a path that ends in `/ws` are understood too. */
-  readonly url: string;
-  /** An API key or a token; a function is asked anew for each connection. */
-  readonly token?: string | (() => string | Promise<string>);
-  /** For runtimes without a global one (Node before 22): the one of the npm package `ws` fits. */
-  readonly WebSocket?: WebSocketConstructor;
-  readonly fetch?: typeof fetch;
-  /** In the order in which to try them; if not given, WebSocket and then server-sent events. */
-  readonly transports?: readonly Transport[];
-  readonly environment?: Environment;
-}
-
-/** Counts since the client was made. */
-export interface Statistics {
-  /** Messages, and their bytes after decompression. */
-  readonly frames: number;
-  readonly bytes: number;
-  /** Live elements. */
-  readonly delivered: number;
-  /** Replaced by newer ones at the server, as the rate `latest` asks for. */
-  readonly conflated: number;
-  /** Declared missing by gaps, of whatever reason but `epoch`. */
-  readonly missed: number;
-  /** Frames that could not be read. */
-  readonly faults: number;
-  readonly reconnects: number;
-}
-
-/** What can be listened to beside subscriptions. */
-export interface ClientEvents {
-  connection: Connection;
-  welcome: Welcome;
-  notice: Notice;
-  /** A data frame has come, been read and handed out. */
-  frame: { readonly sentAt: bigint; readonly receivedMs: number; readonly elements: readonly Element[] };
-  /** Instruments that have appeared since. */
-  instruments: readonly Instrument[];
-  heartbeat: { readonly delivered: number; readonly dropped: number };
-  /** A mistake that no subscription or request was about; the connection goes on. */
-  fault: string;
-}
 
 /** Four times below the server's sustained limit of 10 commands a second, and changes in between travel together. */
 const COMMAND_INTERVAL_MS = 400;
@@ -91,6 +44,7 @@ export class Client {
   readonly #transports: readonly Transport[];
   readonly #link: Link;
   readonly #streams = new Streams<Subscription>();
+  readonly #delivery = new Delivery(this.#streams);
   readonly #subscriptions = new Set<Subscription>();
   readonly #requests = new Requests();
   readonly #listeners = new Map<keyof ClientEvents, Set<(event: never) => void>>();
@@ -116,7 +70,7 @@ export class Client {
   #plannedAtMs = Number.NEGATIVE_INFINITY;
   #alarmAtMs = Number.POSITIVE_INFINITY;
   #cancelAlarm: (() => void) | undefined;
-  #counts = { frames: 0, bytes: 0, delivered: 0, conflated: 0, missed: 0, faults: 0 };
+  #counts = { frames: 0, bytes: 0, faults: 0 };
 
   constructor(options: ClientOptions) {
     this.#environment = options.environment ?? SYSTEM;
@@ -220,7 +174,7 @@ export class Client {
   }
 
   get statistics(): Statistics {
-    return { ...this.#counts, reconnects: this.#link.reconnects };
+    return { ...this.#counts, ...this.#delivery.counts, reconnects: this.#link.reconnects };
   }
 
   /** What an instrument's numbers mean, once it was subscribed or listed. */
@@ -518,7 +472,7 @@ export class Client {
     this.#welcome = welcome;
     this.#directory.clear();
     for (const { stream, seq } of this.#streams.begin(welcome.epoch)) {
-      this.#declare(stream, subtract(seq, -1), seq, "epoch", 0n);
+      this.#delivery.declare(stream, subtract(seq, -1), seq, "epoch", 0n);
     }
     const twoWay = this.#transport?.direction === "two-way";
     if (twoWay && token !== undefined) {
@@ -596,76 +550,14 @@ export class Client {
 
   #refuse(stream: Stream<Subscription>, { code, message }: CommandError): void {
     const { symbol, channel } = stream;
-    this.#hand(stream, { type: "refused", symbol, channel, code, message });
+    this.#delivery.hand(stream, { type: "refused", symbol, channel, code, message });
   }
 
   #data(frame: DataFrame, nowMs: number): void {
     for (const element of frame.elements) {
-      this.#element(element);
+      this.#delivery.element(element);
     }
     this.#emit("frame", { sentAt: frame.sentAt, receivedMs: nowMs, elements: frame.elements });
-  }
-
-  #element(element: Element): void {
-    // What nobody wants any more is still on its way.
-    const stream = this.#streams.covering(element.symbol, element.channel);
-    if (stream === undefined) {
-      return;
-    }
-    const verdict = this.#streams.judge(stream, element);
-    switch (verdict.kind) {
-      case "repeat":
-        return;
-      case "known":
-        this.#handState(stream, element);
-        return;
-      case "hole":
-        this.#declare(stream, verdict.fromSeq, verdict.toSeq, "hole", element.time);
-        break;
-      case "pass":
-        this.#counts.conflated += verdict.skipped;
-        break;
-    }
-    if (element.type === "gap") {
-      this.#counts.missed += Number(subtract(element.toSeq, element.fromSeq)) + 1;
-    } else if (!element.snapshot) {
-      this.#counts.delivered += 1;
-    }
-    if (element.snapshot) {
-      stream.fresh.clear();
-      stream.due.clear();
-    }
-    this.#hand(stream, element);
-  }
-
-  #hand(stream: Stream<Subscription>, event: Event): void {
-    for (const reader of stream.readers) {
-      reader.event(event);
-    }
-    if (stream.symbol !== ALL) {
-      for (const reader of this.#streams.get(ALL, stream.channel)?.readers ?? []) {
-        reader.event(event);
-      }
-    }
-  }
-
-  /** A state that others know already. */
-  #handState(stream: Stream<Subscription>, element: Element): void {
-    const all = this.#streams.get(ALL, stream.channel);
-    for (const reader of new Set([...stream.fresh, ...stream.due, ...(all?.fresh ?? []), ...(all?.due ?? [])])) {
-      reader.event(element);
-    }
-    stream.fresh.clear();
-    stream.due.clear();
-  }
-
-  #declare(stream: Stream<Subscription>, fromSeq: Integer, toSeq: Integer, reason: GapReason, time: bigint): void {
-    if (reason !== "epoch") {
-      this.#counts.missed += Number(subtract(toSeq, fromSeq)) + 1;
-    }
-    const { symbol, channel } = stream;
-    const gap: Gap = { type: "gap", symbol, channel, seq: toSeq, time, snapshot: false, fromSeq, toSeq, reason };
-    this.#hand(stream, gap);
   }
 
   // Time.
@@ -789,19 +681,4 @@ export class Client {
 /** An error that names no symbols is about all of them. */
 function concerns(error: CommandError, symbol: string): boolean {
   return error.symbols.length === 0 || error.symbols.includes(symbol);
-}
-
-function transportsOf(options: ClientOptions): Transport[] {
-  const url = new URL(options.url);
-  const secure = url.protocol === "https:" || url.protocol === "wss:";
-  const path = url.pathname.replace(/\/ws$/, "/").replace(/\/?$/, "/");
-  const base = `${url.host}${path}`;
-  const socket = options.WebSocket ?? (globalThis.WebSocket as WebSocketConstructor | undefined);
-  const fetcher = options.fetch ?? globalThis.fetch?.bind(globalThis);
-  return [
-    ...(socket === undefined ? [] : [new WebSocketTransport(`${secure ? "wss" : "ws"}://${base}ws`, socket)]),
-    ...(fetcher === undefined
-      ? []
-      : [new EventStreamTransport(`${secure ? "https" : "http"}://${base}api/v1/stream`, fetcher)]),
-  ];
 }

@@ -3,12 +3,13 @@
  *
  * Invariant: what is not exported here is not part of the package.
  */
-export { Client, type ClientEvents, type ClientOptions, type Statistics } from "./client";
+export { Client } from "./client";
 export { type Applied, OrderBook } from "./core/book";
 export type { Connection } from "./core/link";
 export type { Event, Refused } from "./core/queue";
 export { type Environment, SYSTEM } from "./environment";
 export { type BookOptions, LiveBook } from "./live-book";
+export type { ClientEvents, ClientOptions, Statistics } from "./options";
 export { BAR_INTERVALS } from "./protocol/channels";
 export type { Mode } from "./protocol/commands";
 export { Decimal, formatDecimal, formatTrimmed, type PlusSign } from "./protocol/decimal";
