@@ -16,7 +16,7 @@ SHELL := /usr/bin/env bash
 .DELETE_ON_ERROR:
 .PHONY: help setup run test test-rust test-web test-python test-browser test-e2e conformance fuzz instructions \
 	examples bench bench-build bench-scale bench-code bench-sdk lint lint-rust lint-deps lint-web lint-python lint-docs docs \
-	clean tools chromium faketime
+	clean tools chromium services
 
 ARGS ?= --sim-scenario busy
 SET ?= ci
@@ -78,8 +78,12 @@ $(VENV): tests/e2e/requirements.txt | tools
 chromium:
 	@scripts/ensure-package chromium chromium chromium-browser
 
-faketime:
+# What the server is tested together with.
+services:
 	@scripts/ensure-package faketime
+	@scripts/ensure-package prometheus
+	@scripts/ensure-package nginx-light nginx
+	@scripts/ensure-package haproxy
 
 # --- run ---
 
@@ -107,8 +111,8 @@ test-python: $(VENV) $(DEBUG_BINARY) ## the Python SDK, its engine alone and on 
 test-browser: $(WEB_BUILD) chromium $(DEBUG_BINARY) ## the dashboard in a browser, on the real server
 	TICKER_BIN=$(DEBUG_BINARY) npm --prefix web run e2e
 
-test-e2e: $(VENV) $(E2E_MODULES) chromium faketime $(DEBUG_BINARY) examples $(WEB_BUILD) ## the real server from outside: clients in Python, Node and Chromium
-	TICKER_BIN=$(DEBUG_BINARY) $(PYTHON) -m pytest tests/e2e
+test-e2e: $(VENV) $(E2E_MODULES) chromium services $(DEBUG_BINARY) examples $(WEB_BUILD) ## the real server from outside: clients in Python, Node and Chromium
+	TICKER_BIN=$(DEBUG_BINARY) $(PYTHON) -m pytest tests/e2e --numprocesses 2 --dist loadfile
 
 # cargo knows best whether it is up to date. The whole workspace and an example are named, so that it is built with the
 # features that the tests have, and nothing is compiled twice.
