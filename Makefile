@@ -112,7 +112,7 @@ test-browser: $(WEB_BUILD) chromium $(DEBUG_BINARY) ## the dashboard in a browse
 	TICKER_BIN=$(DEBUG_BINARY) npm --prefix web run e2e
 
 test-e2e: $(VENV) $(E2E_MODULES) chromium services $(DEBUG_BINARY) examples $(WEB_BUILD) ## the real server from outside: clients in Python, Node and Chromium
-	TICKER_BIN=$(DEBUG_BINARY) $(PYTHON) -m pytest tests/e2e --numprocesses 2 --dist loadfile
+	TICKER_BIN=$(DEBUG_BINARY) $(PYTHON) -m pytest tests/e2e
 
 # cargo knows best whether it is up to date. The whole workspace and an example are named, so that it is built with the
 # features that the tests have, and nothing is compiled twice.

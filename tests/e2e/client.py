@@ -19,7 +19,7 @@ from decimal import Decimal
 import msgpack
 import websockets
 
-RECEIVE_S = 30
+RECEIVE_S = 120
 INTERVALS = {1: "1s", 5: "5s", 10: "10s", 60: "1m", 300: "5m", 900: "15m", 3600: "1h", 86400: "1d"}
 SIDES = {0: "unknown", 1: "buy", 2: "sell"}
 RFC3339_NS = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})Z")
