@@ -362,7 +362,8 @@ async def test_a_slow_reader_stalls_and_comes_back(plant, peers, encoding):
     # What the kernel holds for a connection is a fixed number of bytes, and MessagePack is three times as dense.
     rate = 4000 if encoding == "json" else 12_000
     busy = ("--sim-seed", 7, "--sim-symbols", 40, "--sim-rate", rate, "--flush-interval-us", 10_000)
-    server = plant(*busy, "--outbox-bytes-max", 20_000, "--deflate-epoch-interval-ms", 200)
+    slow_at = ("--outbox-bytes-max", 20_000, "--deflate-epoch-interval-ms", 200)
+    server = plant(*busy, *slow_at, "--admin-listen", "127.0.0.1:0")
     many = await peers(server)
     reference = await many.websockets(encoding)
     await reference.subscribe(**ALL)
@@ -372,16 +373,18 @@ async def test_a_slow_reader_stalls_and_comes_back(plant, peers, encoding):
     for peer in (*slow, *steady):
         await peer.subscribe(**ALL)
 
-    def stalls():
-        return metrics(server)["tickerplant_stalls_total"]
+    def stalled():
+        """Sessions that are left out until they have caught up."""
+        page = requests.get(f"{server.line('admin').split()[1]}/sessions", timeout=30).json()
+        return {entry["id"] for entry in page["sessions"] if entry["state"] == "stalled"}
 
     for turn in range(2):
-        before = stalls()
         # The second one never stalls at the same time as the first: it keeps their lane's epochs apart.
         paused = [peer for peer in slow if turn != 1 or peer is not slow[1]]
         for peer in paused:
             peer.tap.pause()
-        await until(lambda before=before, paused=paused: stalls() >= before + len(paused))
+        names = {peer.client.messages[0]["session"] for peer in paused}
+        await until(lambda names=names: names <= stalled())
         for peer in paused:
             seen = len(peer.tap.of_server(data=True))
             peer.tap.resume()
