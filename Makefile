@@ -5,7 +5,7 @@
 # SET                 which cases `make conformance` runs: ci (default) or all
 # TICKER_SOAK_S       how long the longer end-to-end tests listen (default 10)
 # FUZZ_SECONDS        how long `make fuzz` runs each target (default 60)
-# MDBOOK              the command of mdBook for `make docs` (default mdbook, installed when it is missing)
+# MDBOOK              the command of mdBook for `make docs` (default: the version below, built under target when it is missing)
 # QUICK               set: `make bench` makes one short run of each
 # CARGO_TARGET_DIR    where Rust builds go (default target)
 
@@ -195,11 +195,19 @@ lint-docs: | tools
 
 # --- documents ---
 
-MDBOOK ?= mdbook
+# Of one version, so that the book is the same everywhere; it runs for a second, so what counts is how fast it compiles.
+MDBOOK_VERSION := 0.5.4
+MDBOOK_ROOT := $(TARGET)/tools/mdbook-$(MDBOOK_VERSION)
+MDBOOK ?= $(MDBOOK_ROOT)/bin/mdbook
 BOOK := $(TARGET)/book
 
-docs: lint-docs ## build the book of all documents, into target/book/site
-	@command -v $(MDBOOK) >/dev/null || { echo "installing mdBook, once"; cargo install mdbook --locked --quiet --no-default-features --features search; }
+# Nothing is written into ~/.cargo/bin, and what was compiled on the way is not kept.
+$(MDBOOK_ROOT)/bin/mdbook: | tools
+	@echo "building mdBook $(MDBOOK_VERSION), once"
+	env -u CARGO_TARGET_DIR CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+		cargo install mdbook --version $(MDBOOK_VERSION) --locked --quiet --no-default-features --features search --root $(MDBOOK_ROOT)
+
+docs: lint-docs $(filter $(MDBOOK_ROOT)/bin/mdbook,$(MDBOOK)) ## build the book of all documents, into target/book/site, and check its links
 	scripts/docs stage $(BOOK)
 	$(MDBOOK) build $(BOOK)
 	scripts/docs check-site $(BOOK)/site
