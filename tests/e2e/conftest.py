@@ -39,6 +39,29 @@ async def session(request):
         yield open_session
 
 
+@pytest.fixture
+async def witnessed(plant, session):
+    """Starts a server with somebody in it who must be served to the end and miss nothing."""
+    witnesses = []
+
+    async def start(*arguments, rate=1000):
+        server = plant("--sim-symbols", 20, "--sim-rate", rate, *arguments)
+        witness = await session(server.ws)
+        await witness.subscribe(["trades", "quotes"], ["*"])
+        witnesses.append(witness)
+        return server
+
+    yield start
+    for witness in witnesses:
+        await witness.until(lambda witness=witness: len(witness.live()) > 0)
+        # What is read here has waited in this process; the end of it is behind everything that was sent meanwhile.
+        answer = await witness.ask("ping")
+        assert answer["type"] == "pong"
+        seen = len(witness.live())
+        await witness.until(lambda witness=witness, seen=seen: len(witness.live()) > seen + 20)
+        witness.assert_complete()
+
+
 @pytest.fixture(scope="session")
 def recordings():
     """The folder with real recordings, which are not part of the project."""

@@ -23,6 +23,12 @@ def environment():
     return {name: value for name, value in os.environ.items() if not name.startswith("TICKERPLANT_")}
 
 
+def numbers(scraped):
+    """What a scrape says: numbers by name, labels included as they are written."""
+    lines = scraped.decode().splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] not in ("", "#"))}
+
+
 class Plant:
     """One running `tickerplant serve`, on a port of the system's choice unless `listen` says otherwise."""
 
@@ -82,12 +88,9 @@ class Plant:
         return host, int(port)
 
     def metrics(self):
-        """What a scrape says: numbers by name, labels included as they are written."""
+        """A scrape on a connection of its own."""
         with urllib.request.urlopen(f"{self.http}/metrics", timeout=START_S) as response:
-            lines = response.read().decode().splitlines()
-        return {
-            name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] not in ("", "#"))
-        }
+            return numbers(response.read())
 
     def resident_bytes(self):
         return 1024 * int(re.search(r"^VmRSS:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text(), re.M)[1])

@@ -6,6 +6,7 @@ Not here: a client that keeps to the protocol (client.py).
 import base64
 import contextlib
 import os
+import re
 import select
 import socket
 import struct
@@ -107,6 +108,18 @@ class Raw:
             self.buffer += part
         rest, self.buffer = self.buffer, b""
         return rest
+
+    def get(self, path):
+        """The body of the answer; the connection can be used again."""
+        self.send(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path.encode())
+        status, head = self.head()
+        assert status == 200, head
+        return self.take(int(re.search(r"content-length: (\d+)", head)[1]))
+
+    def secured(self, context):
+        """The same with TLS, hand-shake included."""
+        self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
+        return self
 
     def upgrade(self, **headers):
         self.send(upgrade_request(**headers))

@@ -3,7 +3,7 @@
 Each number of a stream is seen once and in order, or a gap says that it is missing; memory and descriptors return to
 where they were. What a machine cannot do is printed as `not run: ...`.
 
-Not here: attacks (test_attacks.py), hours of it (scripts/soak).
+Not here: attacks (test_attacks_connections.py), hours of it (scripts/soak).
 """
 
 import asyncio
@@ -22,6 +22,7 @@ import pytest
 
 import plant as plants
 from client import connect
+from plant import numbers
 from raw import Raw, upgrade_request
 
 WAIT_S = 60
@@ -191,10 +192,7 @@ async def test_running_out_of_descriptors_harms_nobody_inside(plant, session):
     with Raw(server) as scrape, contextlib.ExitStack() as stack:
 
         def counted():
-            scrape.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-            _, head = scrape.head()
-            body = scrape.take(int(re.search(r"content-length: (\d+)", head)[1]))
-            return int(re.search(rf"^{errors} (\d+)", body.decode(), re.M)[1])
+            return numbers(scrape.get("/metrics"))[errors]
 
         assert counted() == 0
         limit = server.descriptors() + 20

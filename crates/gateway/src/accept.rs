@@ -96,7 +96,14 @@ pub(crate) async fn accept(listener: TcpListener, doors: Doors) -> Infallible {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 accepted.increment(1);
-                let served = connection::serve(stream, peer, doors.clone());
+                let place = match doors.place(peer) {
+                    Ok(place) => place,
+                    Err(refused) => {
+                        connection::turn_away(stream, peer.ip().to_canonical(), refused, &doors);
+                        continue;
+                    }
+                };
+                let served = connection::serve(stream, peer, place, doors.clone());
                 let held = Held::new(open.clone());
                 tokio::spawn(async move {
                     served.await;

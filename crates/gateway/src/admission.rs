@@ -1,6 +1,8 @@
-//! Who may open a WebSocket: limits in all and per address, decided at the upgrade; and how often an address may try tokens.
+//! Who may connect, and who may open a session: limits in all and per address, decided when a connection is accepted and at
+//! the upgrade; and how often an address may try tokens.
 //!
-//! **Invariant:** a [`Permit`] is the only way to hold a place, and dropping it gives the place back.
+//! **Invariant:** a [`Permit`] is the only way to hold a session's place and a [`Place`] that of a connection that is none
+//! (yet); dropping them gives it back.
 //!
 //! What is *not* here: limits within a session, which are the hub's.
 
@@ -8,6 +10,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use http::StatusCode;
 
 use crate::{Config, Tuned};
 
@@ -25,8 +29,11 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     limits: Limits,
+    /// Sessions
     open: u32,
-    /// New connections of all addresses.
+    /// Connections that are no sessions (yet)
+    http: u32,
+    /// New sessions of all addresses.
     new: Rate,
     /// Has an entry for every address with an open connection, and for those whose rates remember something, of which
     /// [`Admission::sweep`] removes those that do not any more. Keyed by a hash that nobody outside can predict.
@@ -38,6 +45,8 @@ struct State {
 /// 0 = none.
 #[derive(Debug, Clone, Copy, Default)]
 struct Limits {
+    http_max: u32,
+    http_per_ip_max: u32,
     connections_max: u32,
     per_ip_max: u32,
     per_ip_per_s: u32,
@@ -50,11 +59,20 @@ const IDLE_MAX: usize = 65_536;
 
 #[derive(Debug, Default)]
 struct Address {
+    /// Sessions
     open: u32,
-    /// New connections.
+    /// Connections that are no sessions (yet)
+    http: u32,
+    /// New sessions.
     new: Rate,
     /// Tokens that were not good.
     failures: Rate,
+}
+
+impl Address {
+    fn is_idle(&self) -> bool {
+        self.open == 0 && self.http == 0
+    }
 }
 
 /// The generic cell rate algorithm (a token bucket with one number): the instant until which the rate is used up.
@@ -69,16 +87,28 @@ impl Rate {
     }
 }
 
-/// A place among the connections.
+/// A place among the sessions.
 #[derive(Debug)]
 pub(crate) struct Permit {
     admission: Admission,
     peer: IpAddr,
 }
 
+/// A place among the connections that are no sessions (yet).
+#[derive(Debug)]
+pub(crate) struct Place {
+    admission: Admission,
+    /// Whose it is, if that is known; a proxy's connections are nobody's until it says whose they are.
+    of: Option<IpAddr>,
+}
+
 /// A connection that is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotAdmitted {
+    #[error("too many connections without a session in all (http_connections_max is {0})")]
+    HttpFull(u32),
+    #[error("too many connections without a session from this address (http_connections_per_ip is {0})")]
+    HttpPerIp(u32),
     #[error("too many connections in all (connections_max is {0})")]
     Full(u32),
     #[error("too many new connections in all (new_connections_per_s is {0})")]
@@ -93,10 +123,20 @@ impl NotAdmitted {
     /// The value of the metric label `reason`.
     pub(crate) fn label(self) -> &'static str {
         match self {
+            Self::HttpFull(_) => "http_connections_max",
+            Self::HttpPerIp(_) => "http_connections_per_ip",
             Self::Full(_) => "connections_max",
             Self::RateOfAll(_) => "new_connections",
             Self::PerIp(_) => "connections_per_ip",
             Self::Rate(_) => "new_connections_per_ip",
+        }
+    }
+
+    /// What the client is answered: that it is too much, or that there is too much of others.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::HttpFull(_) | Self::Full(_) | Self::RateOfAll(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::HttpPerIp(_) | Self::PerIp(_) | Self::Rate(_) => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 }
@@ -111,6 +151,8 @@ impl Admission {
     /// Goes by other limits from now on; connections that are open stay.
     pub(crate) fn tune(&self, tuned: &Tuned) {
         self.lock().limits = Limits {
+            http_max: tuned.http_connections_max,
+            http_per_ip_max: tuned.http_connections_per_ip,
             connections_max: tuned.connections_max,
             per_ip_max: tuned.connections_per_ip,
             per_ip_per_s: tuned.new_connections_per_ip_per_s,
@@ -118,7 +160,25 @@ impl Admission {
         };
     }
 
-    /// Takes a place for a connection from `ip` at the monotonic time `now`.
+    /// Takes a place for a connection that was accepted, which is no session yet.
+    ///
+    /// # Errors
+    /// [`NotAdmitted`] names the limit.
+    pub(crate) fn accept(&self, of: Option<IpAddr>) -> Result<Place, NotAdmitted> {
+        let mut state = self.lock();
+        let max = state.limits.http_max;
+        if max > 0 && state.http >= max {
+            return Err(NotAdmitted::HttpFull(max));
+        }
+        let of = of.map(counted_as);
+        if let Some(ip) = of {
+            state.accept_from(ip)?;
+        }
+        state.http += 1;
+        Ok(Place { admission: self.clone(), of })
+    }
+
+    /// Takes a place for a session from `ip` at the monotonic time `now`.
     ///
     /// # Errors
     /// [`NotAdmitted`] names the limit. An attempt that is refused uses up nothing.
@@ -127,7 +187,7 @@ impl Admission {
         let ip = counted_as(peer);
         let mut guard = self.lock();
         let state = &mut *guard;
-        let Limits { connections_max, per_ip_max, per_ip_per_s, per_s } = state.limits;
+        let Limits { connections_max, per_ip_max, per_ip_per_s, per_s, .. } = state.limits;
         if connections_max > 0 && state.open >= connections_max {
             return Err(NotAdmitted::Full(connections_max));
         }
@@ -147,12 +207,10 @@ impl Admission {
         }
         state.new = of_all;
         state.open += 1;
-        let address = state.address(ip);
-        address.new = new;
-        address.open += 1;
-        if address.open == 1 {
-            state.idle -= 1;
-        }
+        state.change(ip, |address| {
+            address.new = new;
+            address.open += 1;
+        });
         Ok(Permit { admission: self.clone(), peer })
     }
 
@@ -165,10 +223,10 @@ impl Admission {
     /// Counts a token that was not good.
     pub(crate) fn tried_in_vain(&self, ip: IpAddr, per_min: u32, now: Duration) {
         if per_min > 0 {
-            let mut state = self.lock();
-            let address = state.address(counted_as(ip));
-            // Several at once may overdraw it; they have been looked at.
-            address.failures = address.failures.take(per_min, MINUTE, now).unwrap_or(address.failures);
+            self.lock().change(counted_as(ip), |address| {
+                // Several at once may overdraw it; they have been looked at.
+                address.failures = address.failures.take(per_min, MINUTE, now).unwrap_or(address.failures);
+            });
         }
     }
 
@@ -176,8 +234,8 @@ impl Admission {
     pub(crate) fn sweep(&self, now: Duration) {
         let mut state = self.lock();
         let remembers = |address: &Address| address.new.0 > now || address.failures.0 > now;
-        state.addresses.retain(|_, address| address.open > 0 || remembers(address));
-        state.idle = state.addresses.values().filter(|address| address.open == 0).count();
+        state.addresses.retain(|_, address| !address.is_idle() || remembers(address));
+        state.idle = state.addresses.values().filter(|address| address.is_idle()).count();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -187,17 +245,59 @@ impl Admission {
 }
 
 impl State {
-    /// The entry of an address; a new one has no open connection yet.
-    fn address(&mut self, ip: IpAddr) -> &mut Address {
+    /// Changes the entry of an address, which is made when there is none.
+    fn change(&mut self, ip: IpAddr, change: impl FnOnce(&mut Address)) {
         if self.idle >= IDLE_MAX && !self.addresses.contains_key(&ip) {
-            self.addresses.retain(|_, address| address.open > 0);
+            self.addresses.retain(|_, address| !address.is_idle());
             self.idle = 0;
         }
         let idle = &mut self.idle;
-        self.addresses.entry(ip).or_insert_with(|| {
+        let address = self.addresses.entry(ip).or_insert_with(|| {
             *idle += 1;
             Address::default()
-        })
+        });
+        let was_idle = address.is_idle();
+        change(address);
+        match (was_idle, address.is_idle()) {
+            (true, false) => self.idle -= 1,
+            (false, true) => self.idle += 1,
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// Counts another connection of an address.
+    fn accept_from(&mut self, ip: IpAddr) -> Result<(), NotAdmitted> {
+        let max = self.limits.http_per_ip_max;
+        if max > 0 && self.addresses.get(&ip).is_some_and(|address| address.http >= max) {
+            return Err(NotAdmitted::HttpPerIp(max));
+        }
+        self.change(ip, |address| address.http += 1);
+        Ok(())
+    }
+}
+
+impl Place {
+    /// The proxy has said whose connection it is.
+    ///
+    /// # Errors
+    /// [`NotAdmitted`] names the limit of that address.
+    pub(crate) fn belongs_to(&mut self, ip: IpAddr) -> Result<(), NotAdmitted> {
+        let mut state = self.admission.lock();
+        state.accept_from(counted_as(ip))?;
+        if let Some(before) = self.of.replace(counted_as(ip)) {
+            state.change(before, |address| address.http = address.http.saturating_sub(1));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.admission.lock();
+        state.http = state.http.saturating_sub(1);
+        if let Some(ip) = self.of {
+            state.change(ip, |address| address.http = address.http.saturating_sub(1));
+        }
     }
 }
 
@@ -212,12 +312,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.admission.lock();
         state.open = state.open.saturating_sub(1);
-        if let Some(address) = state.addresses.get_mut(&counted_as(self.peer)) {
-            address.open = address.open.saturating_sub(1);
-            if address.open == 0 {
-                state.idle += 1;
-            }
-        }
+        state.change(counted_as(self.peer), |address| address.open = address.open.saturating_sub(1));
     }
 }
 
@@ -255,6 +350,26 @@ mod tests {
         assert_eq!(admission.admit(A, now).unwrap_err(), NotAdmitted::Full(2));
         drop(a);
         assert!(admission.admit(A, now).is_ok());
+    }
+
+    #[test]
+    fn connections_without_a_session_have_places_of_their_own() {
+        let config = Config { http_connections_max: 3, http_connections_per_ip: 2, ..Config::default() };
+        let admission = Admission::new(&Config { connections_per_ip: 1, ..config });
+        let _session = admission.admit(A, Duration::ZERO).unwrap();
+        let (first, _second) = (admission.accept(Some(A)).unwrap(), admission.accept(Some(A)).unwrap());
+        assert_eq!(admission.accept(Some(A)).unwrap_err(), NotAdmitted::HttpPerIp(2));
+        // A proxy's connection is nobody's until it says whose it is.
+        let mut proxied = admission.accept(None).unwrap();
+        assert_eq!(admission.accept(Some(B)).unwrap_err(), NotAdmitted::HttpFull(3));
+        assert_eq!(proxied.belongs_to(A), Err(NotAdmitted::HttpPerIp(2)));
+        drop(first);
+        assert_eq!(proxied.belongs_to(A), Ok(()));
+        assert_eq!(admission.accept(Some(A)).unwrap_err(), NotAdmitted::HttpPerIp(2));
+        drop(proxied);
+        assert!(admission.accept(Some(A)).is_ok());
+        admission.sweep(Duration::from_secs(1));
+        assert_eq!(admission.lock().addresses.len(), 1);
     }
 
     #[test]

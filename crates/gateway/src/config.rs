@@ -32,6 +32,13 @@ pub struct ProxyConfig {
     pub protocol: bool,
 }
 
+impl ProxyConfig {
+    /// Whether an address is a proxy's.
+    pub(crate) fn trusts(&self, ip: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(ip))
+    }
+}
+
 /// The configuration of a gateway.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -54,6 +61,10 @@ pub struct Config {
     pub deflate: Option<hub::DeflateConfig>,
     /// Whether the feed waits until a client's first subscribe has been applied
     pub start_on_first_subscriber: bool,
+    /// TCP connections from one address that are no WebSocket, or not yet; 0 = no limit
+    pub http_connections_per_ip: u32,
+    /// TCP connections in all that are no WebSocket, or not yet; 0 = no limit
+    pub http_connections_max: u32,
     /// WebSocket connections at the same time from one address; 0 = no limit
     pub connections_per_ip: u32,
     /// New WebSocket connections per second from one address; 0 = no limit
@@ -106,6 +117,9 @@ pub struct Config {
 }
 
 impl Config {
+    /// The default of [`Config::http_connections_per_ip`] on addresses other than loopback: all sessions of an address may be
+    /// in the middle of their hand-shake, and as many event streams and pages go on.
+    pub const HTTP_CONNECTIONS_PER_IP: u32 = 2 * Self::CONNECTIONS_PER_IP;
     /// The default of [`Config::connections_per_ip`] on addresses other than loopback.
     pub const CONNECTIONS_PER_IP: u32 = 64;
     /// The default of [`Config::new_connections_per_ip_per_s`] on addresses other than loopback.
@@ -136,6 +150,8 @@ impl Config {
             flush_rest_max: shard.flush_rest_max,
             deflate: Some(shard.deflate),
             start_on_first_subscriber: false,
+            http_connections_per_ip: public(Self::HTTP_CONNECTIONS_PER_IP),
+            http_connections_max: 0,
             connections_per_ip: public(Self::CONNECTIONS_PER_IP),
             new_connections_per_ip_per_s: public(Self::NEW_CONNECTIONS_PER_IP_PER_S),
             connections_max: 0,

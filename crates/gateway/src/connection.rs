@@ -8,6 +8,7 @@
 //! frames of a lane could not go to all its members as the same bytes by one call of the kernel each.
 
 use std::convert::Infallible;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
 
 use crate::ProxyConfig;
+use crate::admission::{NotAdmitted, Place};
 use crate::metrics as names;
 use crate::state::Shared;
 use crate::tls::{Spoken, Tls};
@@ -53,6 +55,7 @@ const HANDSHAKE_RECORD: u8 = 22;
 /// What the connections of a listener have in common.
 #[derive(Clone)]
 pub(crate) struct Doors {
+    pub(crate) guests: Guests,
     pub(crate) shared: Arc<Shared>,
     pub(crate) router: Router,
     /// None speaks plain HTTP
@@ -61,30 +64,81 @@ pub(crate) struct Doors {
     pub(crate) proxies: Arc<ProxyConfig>,
 }
 
+/// Whom a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guests {
+    Clients,
+    /// They are let in however many clients there are.
+    Operators,
+}
+
+impl Doors {
+    /// Takes the place that a connection needs to be served.
+    ///
+    /// # Errors
+    /// [`NotAdmitted`] names the limit.
+    pub(crate) fn place(&self, address: SocketAddr) -> Result<Option<Place>, NotAdmitted> {
+        let ip = address.ip().to_canonical();
+        match self.guests {
+            Guests::Operators => Ok(None),
+            // Its connections are its clients', who are many.
+            Guests::Clients if self.proxies.trusts(ip) => self.shared.admission.accept(None).map(Some),
+            Guests::Clients => self.shared.admission.accept(Some(ip)).map(Some),
+        }
+    }
+}
+
+/// Ends a connection for which there is no place. It costs as little as possible: who can be told without TLS is, as far as
+/// the kernel takes it at once.
+pub(crate) fn turn_away(stream: TcpStream, ip: IpAddr, refused: NotAdmitted, doors: &Doors) {
+    doors.shared.metrics.reason(names::CONNECTIONS_REFUSED, refused.label()).increment(1);
+    // The log has a bound of its own on repetition.
+    tracing::warn!(%ip, reason = refused.label(), "a connection was closed: {refused}");
+    if doors.tls.is_some() {
+        return;
+    }
+    let answer = format!(
+        "HTTP/1.1 {}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\nretry-after: 1\r\n\
+         connection: close\r\n\r\n{refused}\n",
+        refused.status(),
+        refused.to_string().len() + 1
+    );
+    if let Ok(mut stream) = stream.into_std() {
+        // A socket that has just been opened takes it.
+        let _ = stream.write(answer.as_bytes());
+    }
+}
+
 /// Serves a connection to its end.
-pub(crate) async fn serve(mut stream: TcpStream, address: SocketAddr, doors: Doors) {
+pub(crate) async fn serve(mut stream: TcpStream, address: SocketAddr, mut place: Option<Place>, doors: Doors) {
     // Frames are gathered by the lanes; what is written is meant to leave.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "the connection was lost at once");
         return;
     }
     bound_stalls(&stream, doors.shared.config.stall_timeout);
-    let Doors { shared, router, tls, proxies } = doors;
-    let timeout = shared.config.handshake_timeout;
+    let timeout = doors.shared.config.handshake_timeout;
     let mut ip = address.ip().to_canonical();
-    if proxies.protocol && proxies.trusted.iter().any(|network| network.contains(ip)) {
+    if doors.proxies.protocol && doors.proxies.trusts(ip) {
         let header = tokio::time::timeout(timeout, read_proxy_header(&mut stream)).await;
         match header.unwrap_or(Err("timeout")) {
-            Ok(Said::Client(client)) => ip = client,
+            Ok(Said::Client(client)) => {
+                ip = client;
+                if let Some(Err(refused)) = place.as_mut().map(|place| place.belongs_to(ip)) {
+                    return turn_away(stream, ip, refused, &doors);
+                }
+            }
             Ok(Said::Own) => {}
             Err(reason) => {
-                shared.metrics.reason(names::PROXY_HEADERS_REFUSED, reason).increment(1);
+                doors.shared.metrics.reason(names::PROXY_HEADERS_REFUSED, reason).increment(1);
                 tracing::debug!(proxy = %ip, reason, "a connection of a proxy has no good header of the PROXY protocol");
                 return;
             }
         }
     }
+    let Doors { shared, router, tls, proxies, .. } = doors;
     let peer = From { ip, proxies };
+    // `place` is given back where this ends, which for a session is its upgrade.
     let Some(tls) = tls else { return speak_http1(TokioIo::new(stream), peer, router, timeout).await };
     let shaken = tokio::time::timeout(timeout, shake_hands(stream, &tls)).await;
     match shaken.unwrap_or(Shaken::Failed("timeout")) {

@@ -18,7 +18,7 @@ use websocket::origin::OriginList;
 
 use crate::admin::Door;
 use crate::auth::{Authentication, Reload};
-use crate::connection::Doors;
+use crate::connection::{Doors, Guests};
 use crate::metrics::{self as names, Metrics};
 use crate::recorder::{RecorderQueue, RecorderThread};
 use crate::sequencer::SequencerLoop;
@@ -146,7 +146,13 @@ impl Gateway {
             let router = accept::router(&shared, self.origins);
             tokio::spawn(accept::accept(
                 listener,
-                Doors { proxies: Arc::new(shared.config.proxies.clone()), shared: Arc::clone(&shared), router, tls },
+                Doors {
+                    guests: Guests::Clients,
+                    proxies: Arc::new(shared.config.proxies.clone()),
+                    shared: Arc::clone(&shared),
+                    router,
+                    tls,
+                },
             ));
             tokio::spawn(keep_up(Arc::clone(&shared), reload, tls_reload, Arc::clone(&self.door)));
             tokio::spawn(overload::watch(Arc::clone(&shared)));
@@ -157,7 +163,13 @@ impl Gateway {
                 let router = admin::router(&shared, &self.door);
                 tokio::spawn(accept::accept(
                     admin,
-                    Doors { shared: Arc::clone(&shared), router, tls: None, proxies: Arc::default() },
+                    Doors {
+                        guests: Guests::Operators,
+                        shared: Arc::clone(&shared),
+                        router,
+                        tls: None,
+                        proxies: Arc::default(),
+                    },
                 ));
             }
             let outcome = supervise(&shared, stop, failure, ends).await;

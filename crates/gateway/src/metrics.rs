@@ -78,6 +78,8 @@ const AUTH_REASONS: Kind =
 /// Why a hand-shake of TLS fails.
 const TLS_REASONS: Kind =
     Kind::CounterBy(&["plain_http", "not_tls", "refused_by_client", "incompatible", "malformed", "lost", "timeout"]);
+/// Why a connection is closed as soon as it was accepted.
+const CONNECTION_REASONS: Kind = Kind::CounterBy(&["http_connections_max", "http_connections_per_ip"]);
 const PROXY_REASONS: Kind = Kind::CounterBy(&["malformed", "lost", "timeout"]);
 const DROP_REASONS: Kind = Kind::CounterBy(&["slow", "conflated", "evicted"]);
 /// As `hub::Disconnect` labels them; a test holds the two together.
@@ -104,6 +106,7 @@ const DISCONNECT_REASONS: Kind = Kind::CounterBy(&[
 
 catalogue! {
     CONNECTIONS_ACCEPTED = "tickerplant_connections_accepted_total", Kind::Counter, "TCP connections accepted";
+    CONNECTIONS_REFUSED = "tickerplant_connections_refused_total", CONNECTION_REASONS, "TCP connections closed because there were too many without a session, by `reason`";
     CONNECTIONS = "tickerplant_connections", Kind::Gauge, "TCP connections open on the HTTP side, before or without an upgrade";
     ACCEPT_ERRORS = "tickerplant_accept_errors_total", Kind::Counter, "Failures to accept, such as running out of descriptors";
     TLS_HANDSHAKES = "tickerplant_tls_handshakes_total", Kind::Counter, "Hand-shakes of TLS completed";

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 use wire::{ErrorCode, Mode};
 
-use crate::admission::{NotAdmitted, Permit};
+use crate::admission::Permit;
 use crate::auth::{self, Caller, Holding};
 use crate::metrics as names;
 use crate::rest::{Params, channels, error, json, resolve};
@@ -198,13 +198,10 @@ fn admit(shared: &Shared, ip: std::net::IpAddr) -> Result<Permit, Box<Response>>
         let (label, status) = (overloaded.label(), StatusCode::SERVICE_UNAVAILABLE);
         return Err(refuse(label, status, "5", ErrorCode::RateLimited, &overloaded.to_string()));
     }
-    shared.admission.admit(ip, shared.clock.now().monotonic).map_err(|refused| {
-        let status = match refused {
-            NotAdmitted::Full(_) | NotAdmitted::RateOfAll(_) => StatusCode::SERVICE_UNAVAILABLE,
-            NotAdmitted::PerIp(_) | NotAdmitted::Rate(_) => StatusCode::TOO_MANY_REQUESTS,
-        };
-        refuse(refused.label(), status, "1", ErrorCode::RateLimited, &refused.to_string())
-    })
+    shared
+        .admission
+        .admit(ip, shared.clock.now().monotonic)
+        .map_err(|refused| refuse(refused.label(), refused.status(), "1", ErrorCode::RateLimited, &refused.to_string()))
 }
 
 /// What the session begins with, and its place among the connections of its key.

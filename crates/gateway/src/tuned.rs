@@ -15,6 +15,8 @@ use crate::{Config, OverloadConfig};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "they are documented where they come from")]
 pub struct Tuned {
+    pub http_connections_per_ip: u32,
+    pub http_connections_max: u32,
     pub connections_per_ip: u32,
     pub new_connections_per_ip_per_s: u32,
     pub connections_max: u32,
@@ -31,6 +33,8 @@ pub struct Tuned {
 impl From<&Config> for Tuned {
     fn from(config: &Config) -> Self {
         Self {
+            http_connections_per_ip: config.http_connections_per_ip,
+            http_connections_max: config.http_connections_max,
             connections_per_ip: config.connections_per_ip,
             new_connections_per_ip_per_s: config.new_connections_per_ip_per_s,
             connections_max: config.connections_max,

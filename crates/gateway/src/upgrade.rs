@@ -21,7 +21,7 @@ use websocket::handshake::{self, HttpVersion, Refusal};
 use websocket::origin::OriginList;
 use wire::Dialect;
 
-use crate::admission::{NotAdmitted, Permit};
+use crate::admission::Permit;
 use crate::auth::{self, Holding, secret_in_url};
 use crate::metrics as names;
 use crate::shard::NewSession;
@@ -199,11 +199,7 @@ fn admit(shared: &Shared, ip: IpAddr) -> Result<Permit, Response> {
     }
     shared.admission.admit(ip, shared.clock.now().monotonic).map_err(|refused| {
         shared.metrics.reason(names::UPGRADES_REFUSED, refused.label()).increment(1);
-        let status = match refused {
-            NotAdmitted::Full(_) | NotAdmitted::RateOfAll(_) => StatusCode::SERVICE_UNAVAILABLE,
-            NotAdmitted::PerIp(_) | NotAdmitted::Rate(_) => StatusCode::TOO_MANY_REQUESTS,
-        };
-        (status, [(RETRY_AFTER, RETRY_AFTER_S)], format!("{refused}\n")).into_response()
+        (refused.status(), [(RETRY_AFTER, RETRY_AFTER_S)], format!("{refused}\n")).into_response()
     })
 }
 

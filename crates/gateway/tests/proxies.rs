@@ -97,3 +97,25 @@ fn both_versions_of_the_proxy_protocol_tell_clients_apart() {
         assert_eq!(upgrade(&server, wrong, &[]).1, None, "{wrong:?}");
     }
 }
+
+#[test]
+fn connections_without_a_session_count_for_the_client_that_the_proxy_names() {
+    let trusted = vec!["127.0.0.1".parse().unwrap()];
+    let proxies = ProxyConfig { trusted, protocol: true, header: ForwardedHeader::XForwardedFor };
+    let server = Server::start(Config { http_connections_per_ip: 1, proxies, ..config() });
+    let open = |address: &str| {
+        let mut stream = connect(server.address);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let head = format!("PROXY TCP4 {address} 127.0.0.1 4711 443\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        (stream, std::str::from_utf8(&status[9..]).unwrap().to_owned())
+    };
+    // The proxy has as many connections as it has clients.
+    let (_first, status) = open("192.0.2.1");
+    assert_eq!(status, "200");
+    let (_other, status) = open("192.0.2.2");
+    assert_eq!(status, "200");
+    assert_eq!(open("192.0.2.1").1, "429");
+}

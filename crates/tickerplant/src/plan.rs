@@ -202,6 +202,10 @@ fn gateway_config(settings: &Settings) -> gateway::Config {
             ..DeflateConfig::default()
         }),
         start_on_first_subscriber: settings.start_on_first_subscriber,
+        http_connections_max: settings.http_connections_max,
+        http_connections_per_ip: settings
+            .http_connections_per_ip
+            .unwrap_or(public(gateway::Config::HTTP_CONNECTIONS_PER_IP, default.http_connections_per_ip)),
         connections_per_ip: settings
             .connections_per_ip
             .unwrap_or(public(gateway::Config::CONNECTIONS_PER_IP, default.connections_per_ip)),

@@ -13,7 +13,7 @@ use crate::logs::Logs;
 use crate::plan::Plan;
 
 /// The settings that can change while the server runs.
-const CHANGEABLE: [&str; 21] = [
+const CHANGEABLE: [&str; 23] = [
     "auth_failures_per_ip_per_min",
     "auth_timeout_ms",
     "bytes_per_s_per_key",
@@ -24,6 +24,8 @@ const CHANGEABLE: [&str; 21] = [
     "connections_per_ip",
     "connections_per_key",
     "drain_ms",
+    "http_connections_max",
+    "http_connections_per_ip",
     "log",
     "message_bytes_max",
     "new_connections_per_ip_per_s",

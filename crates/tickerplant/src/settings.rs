@@ -208,6 +208,12 @@ pub(crate) struct Settings {
     /// New connections per second in all; 0 = no limit
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Limits")]
     pub(crate) new_connections_per_s: u32,
+    /// TCP connections in all that are no WebSocket, or not yet; 0 = no limit
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Limits")]
+    pub(crate) http_connections_max: u32,
+    /// TCP connections from one address that are no WebSocket, or not yet; 0 = no limit [default: 128, on a loopback address 0]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(crate) http_connections_per_ip: Option<u32>,
     /// Memory of the process above which new clients are refused, in bytes; 0 = not looked at
     #[arg(long, value_name = "BYTES", default_value_t = 0, help_heading = "Limits")]
     pub(crate) overload_memory_bytes_max: u64,
