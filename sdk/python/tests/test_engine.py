@@ -1,7 +1,10 @@
 """What the engine decides, message by message."""
 
+import json
+from dataclasses import replace
+
 import pytest
-from script import Script
+from script import INSTRUMENTS, WELCOME, Script
 
 from tickerplant import (
     Connected,
@@ -16,7 +19,10 @@ from tickerplant import (
     Trade,
     Unsubscribed,
 )
-from tickerplant.errors import closed, refused
+from tickerplant.engine import Connect
+from tickerplant.engine.server_events import EventParser, ServerEvent, close_of
+from tickerplant.engine.stream import StreamRequest
+from tickerplant.errors import ProtocolError, Reason, closed, refused
 from tickerplant.subscription import subscription
 
 LOST = closed(None, "")
@@ -248,7 +254,7 @@ def test_a_server_that_drains_is_obeyed():
 
 
 def test_refused_upgrades_wait_as_they_say():
-    script = Script()
+    script = Script(transports=("websocket",))
     script.engine.lost(refused(503, "draining", 5.0), script.now)
     assert script.events(Lost)[0].retry_in_s == 5.125
     script.pass_time(6)
@@ -410,3 +416,110 @@ def test_rates_are_whole_milliseconds(latest_ms):
 def test_of_a_star_and_names_the_star_wins():
     assert subscription("trades", ["A", "*"]).symbols == ("*",)
     assert subscription(["trades", "trades"], ["A", "A"]).symbols == ("A",)
+
+
+FORBIDDEN = refused(403, "no WebSockets here", None)
+RESET = Reason("the connection ended", blocked="perhaps")
+
+
+def requests(script):
+    """What connections were wanted, None for a WebSocket."""
+    return [action.request for action in script.actions() if isinstance(action, Connect)]
+
+
+def test_a_refused_upgrade_leads_to_events_at_once_and_their_failure_back():
+    script = Script()
+    assert requests(script) == [None]
+    script.engine.lost(FORBIDDEN, script.now)
+    assert requests(script) == [StreamRequest(None)]
+    assert script.events() == []
+    script.engine.lost(RESET, script.now)
+    assert [lost.retry_in_s for lost in script.events(Lost)] == [0.125]
+    script.pass_time(1)
+    assert requests(script) == [None]
+
+
+def test_a_cut_hand_shake_is_taken_for_blocked_at_the_first_connection_and_later_if_it_happens_again():
+    script = Script()
+    script.engine.lost(RESET, script.now)
+    assert requests(script)[-1] == StreamRequest(None)
+    script = Script().open()
+    for transports in (None, None, StreamRequest(None)):
+        script.engine.lost(RESET, script.now)
+        script.pass_time(1)
+        assert requests(script) == [transports]
+
+
+@pytest.mark.parametrize("status", [401, 408, 429, 503])
+def test_what_the_server_itself_refuses_is_not_blocked(status):
+    script = Script()
+    script.actions()
+    script.engine.lost(refused(status, "", None), script.now)
+    assert script.events(Lost, Ended)
+    assert requests(script) == []
+
+
+def test_when_neither_way_can_be_had_the_hand_shake_says_why():
+    script = Script()
+    script.engine.lost(FORBIDDEN, script.now)
+    script.engine.lost(refused(404, "what?", None), script.now)
+    assert script.events(Ended)[0].reason == FORBIDDEN
+
+
+def test_a_stream_is_asked_for_what_is_wanted_and_goes_on_from_its_last_id():
+    script = Script(transports=("sse",), encoding="json")
+    assert requests(script) == [StreamRequest(None)]
+    script.engine.connected(script.now)
+    assert script.events(Connected)[0].transport == "sse"
+    script.engine.subscribe(Ticket(1), subscription("trades", "A"))
+    script.engine.subscribe(Ticket(2), subscription("quotes", "B", latest_ms=50))
+    script.pass_time(1)
+    wish = StreamRequest("symbols=A%2CB&channels=quotes%2Ctrades")
+    assert requests(script) == [wish]
+    opened = WELCOME | {"time": "2024-07-01T13:30:00Z"}
+    answer = {"type": "subscribed", "instruments": INSTRUMENTS, "channels": ["trades", "quotes"], "mode": "every"}
+    parser = EventParser()
+
+    def say(*messages):
+        for message in messages:
+            number = f"id: e-{message['id']}\n" if "id" in message else ""
+            for event in parser.feed(f"{number}data: {json.dumps(message, separators=(',', ':'))}\n\n".encode()):
+                script.engine.event(event, script.now)
+
+    def trade(seq):
+        head = {"type": "trade", "symbol": "A", "seq": seq, "time": opened["time"]}
+        return head | {"price": "1.00", "size": "1", "side": "buy", "trade_id": seq}
+
+    say(opened, answer | {"interval_ms": 0})
+    assert [(one.ticket, one.interval_ms) for one in script.events(Subscribed)] == [(1, None), (2, 50)]
+    say({"id": 1, "snapshot": True, "sent_at": opened["time"], "data": [trade(6)]})
+    say({"id": 2, "sent_at": opened["time"], "data": [trade(7)]}, {"sent_at": opened["time"], "data": [trade(8)]})
+    script.engine.lost(Reason("the event stream ended"), script.now)
+    script.pass_time(1)
+    assert requests(script) == [replace(wish, last_event_id="e-2")]
+    # What came without an id comes again, and is shown once.
+    say(opened, answer | {"interval_ms": 0}, {"id": 3, "sent_at": opened["time"], "data": [trade(8), trade(9)]})
+    assert [event.seq for event in script.events(Trade, Gap)] == [6, 7, 8, 9]
+    # From an id that is known no more the state comes, and what it skips is named.
+    script.engine.lost(Reason("the event stream ended"), script.now)
+    script.pass_time(1)
+    say(opened, answer | {"interval_ms": 0, "recovered": {"A": {"trades": "snapshot"}}})
+    say({"id": 9, "snapshot": True, "sent_at": opened["time"], "data": [trade(12)]})
+    gap, state = script.events(Gap, Trade)
+    assert (gap.from_seq, gap.to_seq, gap.reason, state.seq) == (10, 12, "not_resumed", 12)
+    # The place of a close frame.
+    say({"type": "closed", "reason": "token_revoked", "code": 4401, "may_reconnect": False, "message": "gone"})
+    assert script.events(Ended)[0].reason.code == 4401
+
+
+def test_lines_of_events_may_be_cut_anywhere():
+    text = b'retry: 1384\r\n: ping\r\ndata: {"a":\r\ndata: 1}\r\n\r\n\r\nid: e-7\nevent: x\ndata:2\n\n'
+    whole = [ServerEvent('{"a":\n1}', None, 1.384), ServerEvent("2", "e-7", None)]
+    for size in range(1, len(text)):
+        parser = EventParser()
+        chunks = [text[begin : begin + size] for begin in range(0, len(text), size)]
+        assert [event for chunk in chunks for event in parser.feed(chunk)] == whole
+    assert close_of('{"type":"closed","code":1012,"message":"later"}') == (1012, "later")
+    assert close_of('{"type":"closed"') is None
+    with pytest.raises(ProtocolError, match="more than"):
+        EventParser().feed(b"data: " + bytes(65 << 20))

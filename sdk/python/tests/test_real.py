@@ -98,7 +98,7 @@ async def persistent(url, **options):
 async def test_a_client_that_is_cut_at_random_misses_nothing_that_it_does_not_name(plant, encoding):
     server = plant(*MARKET)
     async with Relay(server.host_and_port, seed=77) as relay, connect(server.ws) as straight:
-        cut = await persistent(relay.address, encoding=encoding, reconnect=SOON)
+        cut = await persistent(relay.address, encoding=encoding, reconnect=SOON, transports=("websocket",))
         whole, torn = Shown(), Shown()
         try:
             straight.subscribe(CHANNELS, "*")

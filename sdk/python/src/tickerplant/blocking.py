@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from . import client as asynchronous
 from .books import Book, Books
-from .engine import Clock, Counters
+from .engine import Clock, Counters, Transport
 from .errors import Reason
 from .events import Event, Ticket
 from .protocol.elements import InstrumentDetails
@@ -131,6 +131,11 @@ class Client:
     def clock(self) -> Clock | None:
         """How far the server's clock is from ours; none before the first answer to a ping."""
         return self._client.clock
+
+    @property
+    def transport(self) -> Transport:
+        """The way to the server; see the asynchronous `Client.transport`."""
+        return self._client.transport
 
     @property
     def ended(self) -> Reason | None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from .books import Book, Books
 from .driver import Door, Driver, Token, address
-from .engine import Backoff, Clock, Config, Counters
+from .engine import Backoff, Clock, Config, Counters, Transport
 from .errors import ConnectError, Reason, RequestError
 from .events import BookProblem, Connected, Ended, Event, Lost, Ticket
 from .protocol.channels import BOOK_CHANNELS
@@ -170,6 +170,11 @@ class Client:
         return self._driver.engine.clock
 
     @property
+    def transport(self) -> Transport:
+        """The way to the server that is in use, or is being tried: `websocket`, or `sse` where that is blocked."""
+        return self._driver.engine.transport
+
+    @property
     def ended(self) -> Reason | None:
         """Why there will be no more connection, if it is so."""
         return self._driver.ended
@@ -211,6 +216,7 @@ class connect:
         silence_max_s: float | None = None,
         events_max: int = EVENTS_MAX,
         books: bool = True,
+        transports: tuple[Transport, ...] = ("websocket", "sse"),
     ) -> None:
         """What can be chosen.
 
@@ -218,7 +224,8 @@ class connect:
         for each connection and when the server says that the token expires. `auth_command` sends it as the command `auth`
         instead. `compression` offers permessage-deflate. `reconnect=None` ends the client with its connection. `silence_max_s`
         is how long nothing may come; two and a half of the server's heartbeats when it is not given. `events_max` events wait
-        for the program at most. `books=False` keeps no books and compares no checksums.
+        for the program at most. `books=False` keeps no books and compares no checksums. `transports` are the ways to the
+        server: where something refuses WebSockets, server-sent events take over; `("websocket",)` does without.
         """
         self._door = Door(address(url), token, compression, ssl, max(1, events_max))
         self._config = Config(
@@ -229,6 +236,7 @@ class connect:
             connect_timeout_s=connect_timeout_s,
             ping_interval_s=ping_interval_s,
             silence_max_s=silence_max_s,
+            transports=transports or ("websocket",),
         )
         self._keep_books = books
         self._client: Client | None = None

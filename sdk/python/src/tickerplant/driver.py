@@ -1,4 +1,4 @@
-"""What performs what the engine decides, on asyncio and the library `websockets`.
+"""What performs what the engine decides, on asyncio: WebSockets with the library `websockets`, streams in `event_stream`.
 
 Invariant: while the program has not taken the events that are there, up to the bound, nothing more is read from the socket:
 the pressure goes back to the server, which leaves values out for this client and says so by gaps.
@@ -21,8 +21,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
-from .engine import Close, Config, Connect, Engine, Now, Send
-from .errors import ConnectError, Reason, RequestError, closed, refused
+from .engine import Close, Config, Connect, Engine, FetchInstruments, Now, Send
+from .engine.server_events import ServerEvent
+from .engine.stream import StreamRequest
+from .errors import ConnectError, ProtocolError, Reason, RequestError, closed, refused
 from .events import Ended, Event, Instruments, Notice, Refused, Ticket
 from .protocol.elements import InstrumentDetails
 from .protocol.message import SUBPROTOCOLS
@@ -153,9 +155,14 @@ class Driver:
     async def _perform(self) -> None:
         while (action := self.engine.action(now())) is not None:
             match action:
-                case Connect():
+                case Connect(request=None):
                     self._let_go()
                     self._connection = asyncio.create_task(self._connect())
+                case Connect(request=StreamRequest() as request):
+                    self._let_go()
+                    self._connection = asyncio.create_task(self._stream(request))
+                case FetchInstruments(number=number):
+                    self._spawn(self._fetch(number))
                 case Send(payload=payload):
                     await self._send(payload)
                 case Close():
@@ -246,6 +253,53 @@ class Driver:
         except ConnectionClosed as end:
             self._lost(_end(end))
 
+    async def _stream(self, request: StreamRequest) -> None:
+        # Only who needs it waits for the library.
+        from . import event_stream
+
+        async def arrived(events: list[ServerEvent]) -> None:
+            self.engine.heard(now())
+            for event in events:
+                self.engine.event(event, now())
+            self._publish()
+            if self.engine.pending:
+                self._wake.set()
+            if not self._room.is_set():
+                await self._room.wait()
+
+        def opened() -> None:
+            self.engine.connected(now())
+            self._wake.set()
+
+        url = event_stream.base(self._door.url)
+        try:
+            token = await self._token()
+            async with event_stream.client(self._door.url, self._door.ssl) as http:
+                await event_stream.read(http, url, request, token, opened, arrived)
+        except event_stream.RefusedStream as refusal:
+            self._connection = None
+            self.engine.stream_refused(refusal.body, refusal.reason, now())
+            self._wake.set()
+        except ProtocolError as error:
+            self._lost(Reason(f"the server sent what is not the protocol: {error}"))
+        except Exception as error:
+            self._lost(event_stream.why(error))
+        else:
+            if request.query is not None:
+                self._lost(Reason("the event stream ended"))
+
+    async def _fetch(self, number: int) -> None:
+        from . import event_stream
+
+        try:
+            token = await self._token()
+            async with event_stream.client(self._door.url, self._door.ssl) as http:
+                body = await event_stream.instruments(http, event_stream.base(self._door.url), token)
+            self.engine.fetched(number, body)
+        except Exception as error:
+            self.engine.not_fetched(number, event_stream.why(error).message)
+        self._wake.set()
+
     async def _open(self) -> ClientConnection:
         token = await self._token()
         headers = {}
@@ -313,10 +367,12 @@ def _why(error: Exception) -> Reason:
         case InvalidURI():
             return Reason(str(error), may_reconnect=False)
         case InvalidHandshake():
-            return Reason(f"the server sent what is not the protocol: {error}")
+            return Reason(f"the server sent what is not the protocol: {error}", blocked="perhaps")
         case ConnectionRefusedError():
             return Reason("nobody listens there (connection refused)")
-        case OSError() | EOFError():
+        case ConnectionResetError() | EOFError():
+            return Reason(str(error) or "the connection ended", blocked="perhaps")
+        case OSError():
             return Reason(str(error) or "the connection ended")
         case _:
             return Reason(f"no connection: {error or type(error).__name__}")

@@ -6,6 +6,7 @@ Invariant: a lost connection is not an error of the program: it is an event, and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 FINAL_CLOSE_CODES = frozenset({1002, 1003, 1007, 1009, 4401, 4409})
 """Reconnecting would lead to the same end until the client is changed."""
@@ -45,6 +46,8 @@ class Reason:
     """Of HTTP, when the upgrade was refused."""
     retry_after_s: float | None = None
     """When a server that refused the upgrade wants us back."""
+    blocked: Literal["no", "perhaps", "yes"] = "no"
+    """Whether something on the way refuses WebSockets, as far as this tells."""
 
     def __str__(self) -> str:
         return self.message
@@ -63,4 +66,11 @@ def refused(status: int, body: str, retry_after_s: float | None) -> Reason:
     may_reconnect = not 400 <= status < 500 or status in (408, 429)
     with_body = f": {body}" if body else ""
     message = f"the server refused the connection with {status}{with_body}"
-    return Reason(message, may_reconnect, status=status, retry_after_s=retry_after_s)
+    blocked: Literal["no", "perhaps", "yes"] = "yes"
+    if status in (401, 408, 429, 503):
+        # The server's own words.
+        blocked = "no"
+    elif status >= 500:
+        # A proxy whose server is away says the same.
+        blocked = "perhaps"
+    return Reason(message, may_reconnect, status=status, retry_after_s=retry_after_s, blocked=blocked)

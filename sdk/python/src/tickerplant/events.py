@@ -7,7 +7,7 @@ before the second.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NewType, TypeAlias
+from typing import Literal, NewType, TypeAlias
 
 from .errors import Reason
 from .protocol.elements import Element, InstrumentDetails, InstrumentTerms
@@ -25,6 +25,8 @@ class Connected:
     """The run of sequence numbers"""
     epoch_changed: bool
     """Whether it is another run than before: numbers begin anew, and what was in between is unknown"""
+    transport: Literal["websocket", "sse"] = "websocket"
+    """`sse`: over server-sent events, since something on the way refuses WebSockets"""
 
 
 @dataclass(frozen=True, slots=True)

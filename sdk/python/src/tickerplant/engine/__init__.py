@@ -5,9 +5,24 @@ Invariant: whatever the server and the network do, the events of a stream in mod
 a gap that names what is missing.
 """
 
+from .actions import Action, Close, Config, Connect, FetchInstruments, Now, Send
 from .backoff import Backoff
 from .clock import Clock
-from .machine import Action, Close, Config, Connect, Engine, Now, Send
+from .machine import Engine
+from .route import Transport
 from .tape import Counters
 
-__all__ = ["Action", "Backoff", "Clock", "Close", "Config", "Connect", "Counters", "Engine", "Now", "Send"]
+__all__ = [
+    "Action",
+    "Backoff",
+    "Clock",
+    "Close",
+    "Config",
+    "Connect",
+    "Counters",
+    "Engine",
+    "FetchInstruments",
+    "Now",
+    "Send",
+    "Transport",
+]

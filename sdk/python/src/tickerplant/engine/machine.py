@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import count
 from random import Random
-from typing import NamedTuple, TypeAlias
 
-from ..errors import UNAUTHENTICATED_CODE, ProtocolError, Reason
+from ..errors import UNAUTHENTICATED_CODE, ProtocolError, Reason, closed
 from ..events import (
     Connected,
     Ended,
@@ -43,11 +42,15 @@ from ..protocol.control import (
     Welcome,
 )
 from ..protocol.frame import Frame
-from ..protocol.message import Encoding, decode
+from ..protocol.message import decode
 from ..subscription import ALL, Subscription
-from .backoff import FAILURES_AFTER_SESSION_MAX, Backoff
+from .actions import Action, Close, Config, Connect, FetchInstruments, Now, Send
+from .backoff import FAILURES_AFTER_SESSION_MAX
 from .clock import Clock, Estimate
-from .requests import Asked, Requests
+from .requests import Asked, Requests, of_program
+from .route import Route, Transport
+from .server_events import ServerEvent, close_of
+from .stream import Stream, query_of
 from .tape import Counters, Resumable, Tape
 from .wishes import Anew, Subscribe, Wishes, parts
 
@@ -60,52 +63,6 @@ RATE_LIMITED_PAUSE_S = 2.0
 """How long commands wait after the server has refused one for its rate."""
 COMMAND_BYTES_MAX = 1 << 20
 """A command is at most so long when the server has no limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """How an `Engine` behaves."""
-
-    encoding: Encoding = "msgpack"
-    auth_command: bool = False
-    """Whether the token goes as the command `auth`, before anything else"""
-    renewable: bool = False
-    """Whether another token can be had, so that an expired one is no end"""
-    reconnect: Backoff | None = field(default_factory=Backoff)
-    """Whether and how a lost connection is made again"""
-    connect_timeout_s: float = 10.0
-    """How long a connection may take until it can be used"""
-    ping_interval_s: float = 10.0
-    """How often the clocks are compared"""
-    silence_max_s: float | None = None
-    """How long nothing may come; none takes two and a half heartbeats"""
-
-
-class Now(NamedTuple):
-    """The time, as the shell reads it."""
-
-    monotonic: float
-    wall_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Connect:
-    """Connect, and tell `Engine.connected` or `Engine.lost`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send a message: text in a text frame, bytes in a binary one."""
-
-    payload: bytes | str
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Let go of the connection; nothing is to be told."""
-
-
-Action: TypeAlias = Connect | Send | Close
 
 
 # The phases of a connection.
@@ -127,6 +84,7 @@ class _Ready:
     since: float
 
 
+_ANSWER = "answer"
 _AUTHENTICATE = "answer the authentication"
 
 
@@ -143,7 +101,9 @@ class Engine:
         self._phase: _Pausing | _Opening | _Ready | None = _Pausing(now.monotonic)
         self._wishes = Wishes()
         self._tape = Tape(self.counters)
+        self._route = Route(config.transports)
         self._requests = Requests(config.encoding, now.monotonic)
+        self._stream = Stream(self._wishes, self._tape, self._requests)
         self._epoch: str | None = None
         self._limits = Limits()
         self._opened: Connected | None = None
@@ -183,6 +143,9 @@ class Engine:
         match self._phase:
             case _Pausing(until=until) | _Opening(until=until):
                 return until
+            case _Ready() if self.transport == "sse":
+                silence = None if self._stream.request.query is None else self._heard_at + self._silence_max_s
+                return min((time for time in (silence, self._stream.due) if time is not None), default=None)
             case _Ready():
                 commands = self._again_due if self._again_due is not None else self._requests.pace.due()
                 times = (self._heard_at + self._silence_max_s, self._ping_due, commands)
@@ -206,6 +169,11 @@ class Engine:
         return isinstance(self._phase, _Ready)
 
     @property
+    def transport(self) -> Transport:
+        """The way to the server that is in use, or is being tried."""
+        return self._route.transport
+
+    @property
     def clock(self) -> Clock | None:
         """The server's clock; none before the first answer to a ping."""
         return self._clock.best()
@@ -215,6 +183,11 @@ class Engine:
         if isinstance(self._phase, _Opening):
             self._phase.stage = "open the session"
             self._heard_at = now.monotonic
+            if self.transport == "sse" and self._stream.request.query is None:
+                # There is nothing to be told of: it is enough that the server is there.
+                self._opened = None if self._stream.changing else Connected("", self._epoch or "", False, "sse")
+                self._ready(now)
+                self._events += self._stream.answered([])
 
     def lost(self, reason: Reason, now: Now) -> None:
         """The connection is gone, or was not made."""
@@ -222,6 +195,17 @@ class Engine:
         if phase is None or isinstance(phase, _Pausing):
             return
         was_ready = isinstance(phase, _Ready)
+        if not was_ready and not self._stream.changing:
+            blocked = self._route.blocked
+            upgrading = isinstance(phase, _Opening) and phase.stage == _ANSWER
+            if upgrading and self._route.failed(reason):
+                self._connect(now)
+                return
+            if blocked is not None:
+                # Neither way could be had; a stream that never will be says less than what refused the WebSocket.
+                both = replace(reason, message=f"{blocked}; without it, {reason}")
+                reason = both if reason.may_reconnect else blocked
+        self._stream.changing = False
         backoff = self._config.reconnect
         renewed = self._config.renewable and was_ready and reason.code == UNAUTHENTICATED_CODE
         if backoff is None or not (reason.may_reconnect or renewed):
@@ -258,7 +242,13 @@ class Engine:
                 self._connect(now)
             case _Opening(stage=stage, until=until) if now.monotonic >= until:
                 limit = self._config.connect_timeout_s
-                self._drop(Reason(f"the server did not {stage} within {limit:g} s"), now)
+                self._drop(Reason(f"the server did not {stage} within {limit:g} s", blocked="perhaps"), now)
+            case _Ready() if self.transport == "sse":
+                if self._stream.due is not None and now.monotonic >= self._stream.due:
+                    self._stream.changing = True
+                    self._connect(now)
+                elif self._stream.request.query and now.monotonic >= self._heard_at + self._silence_max_s:
+                    self._drop(Reason(f"nothing came from the server for {self._silence_max_s:g} s"), now)
             case _Ready():
                 if now.monotonic >= self._heard_at + self._silence_max_s:
                     self._drop(Reason(f"nothing came from the server for {self._silence_max_s:g} s"), now)
@@ -291,6 +281,46 @@ class Engine:
                 self._events.append(SnapshotEnd())
         elif message is not None:
             self._control(message, now)
+
+    def event(self, event: ServerEvent, now: Now) -> None:
+        """An event of a stream came."""
+        if event.retry_s is not None:
+            self._asked_back_s = event.retry_s
+        end = close_of(event.data)
+        if end is not None:
+            self._drop(closed(*end), now)
+            return
+        if event.data:
+            asked_back_s = self._asked_back_s
+            self.message(event.data, now)
+            self._asked_back_s = self._asked_back_s or asked_back_s
+        if event.id is not None:
+            self._stream.passed(event.id)
+
+    def stream_refused(self, body: str, reason: Reason, now: Now) -> None:
+        """The answer to a request for a stream was an error; `reason` is what it is if it is none about the request."""
+        try:
+            error = decode(body, self._tape.directory)
+        except ProtocolError:
+            error = None
+        wanted = self._stream.request.query
+        if not isinstance(error, ErrorMessage) or self._phase is None:
+            self.lost(reason, now)
+            return
+        self._events += self._stream.refused(error)
+        if query_of(self._wishes) == wanted:
+            self.lost(reason, now)
+        else:
+            # The rest of it is asked for at once.
+            self._connect(now)
+
+    def fetched(self, number: int, body: str) -> None:
+        """The list of instruments."""
+        self._events += self._stream.fetched(number, body)
+
+    def not_fetched(self, number: int, why: str) -> None:
+        """The list of instruments could not be had."""
+        self._events += self._stream.not_fetched(number, why)
 
     def close(self) -> None:
         """The program wants no more."""
@@ -341,8 +371,11 @@ class Engine:
     # Phases.
 
     def _connect(self, now: Now) -> None:
-        self._phase = _Opening("answer", now.monotonic + self._config.connect_timeout_s)
-        self._actions.append(Connect())
+        self._phase = _Opening(_ANSWER, now.monotonic + self._config.connect_timeout_s)
+        if self.transport == "websocket":
+            self._actions.append(Connect())
+            return
+        self._actions.append(Connect(self._stream.open(now.monotonic)))
 
     def _drop(self, reason: Reason, now: Now) -> None:
         self._actions.clear()
@@ -359,9 +392,15 @@ class Engine:
     def _ready(self, now: Now) -> None:
         """The session is open: everything that is wanted is said."""
         self._phase = _Ready(now.monotonic)
+        self._route.opened()
         if self._opened is not None:
             self._events.append(self._opened)
             self._opened = None
+        if self.transport == "sse":
+            self._stream.changing = False
+            for number, asked in self._requests.waiting.items():
+                self._ask_beside(number, asked)
+            return
         unanswered = self._requests.take_unanswered()
         self._ping(now)
         resumable = Resumable(self._epoch, self._tape)
@@ -374,8 +413,21 @@ class Engine:
     # Requests.
 
     def _ask(self, asked: Asked) -> None:
-        if not self.ended:
+        if self.ended:
+            return
+        if self.transport == "websocket":
             self._requests.ask(asked, self.ready)
+            return
+        number = self._requests.keep(asked)
+        if self.ready:
+            self._ask_beside(number, asked)
+
+    def _ask_beside(self, number: int, asked: Asked) -> None:
+        """A request of the program where no command can be sent."""
+        if asked.op == "instruments":
+            self._actions.append(FetchInstruments(number))
+        elif number >= self._stream.covers:
+            self._stream.changed()
 
     def _ping(self, now: Now) -> None:
         self._ping_due = now.monotonic + self._config.ping_interval_s
@@ -447,7 +499,12 @@ class Engine:
         configured = self._config.silence_max_s
         self._silence_max_s = max(derived, SILENCE_MIN_S) if configured is None else configured
         self.counters.connections += 1
-        self._opened = Connected(welcome.session, welcome.epoch, epoch_changed)
+        if self.transport == "sse":
+            if not self._stream.changing or epoch_changed:
+                self._opened = Connected(welcome.session, welcome.epoch, epoch_changed, "sse")
+            self._ready(now)
+            return
+        self._opened = Connected(welcome.session, welcome.epoch, epoch_changed, "websocket")
         if self._config.auth_command and self.token is not None:
             self._phase.stage = _AUTHENTICATE
             self._ask(Asked("auth", fields=(("token", self.token),)))
@@ -455,6 +512,9 @@ class Engine:
             self._ready(now)
 
     def _subscribed(self, message: SubscribedMessage) -> None:
+        if self.transport == "sse":
+            self._events += self._stream.began(message)
+            return
         asked = self._requests.answered(message.id)
         every = message.interval_ms is None
         snapshot = (
@@ -472,7 +532,7 @@ class Engine:
                 known.append(shared)
         for symbol, channel, how in message.recovered:
             self._tape.recovered(symbol, channel, how)
-        ticket = _of_program(asked)
+        ticket = of_program(asked)
         self._events.append(Subscribed(ticket, known, message.channels, message.interval_ms, message.recovered))
 
     def _refused(self, message: ErrorMessage, now: Now) -> None:
@@ -496,12 +556,7 @@ class Engine:
             self._wishes.remove(command.channels, refused)
         if whole:
             self._requests.answered(message.id)
-        self._events.append(Refused(_of_program(asked), message.code, message.message, message.symbols))
+        self._events.append(Refused(of_program(asked), message.code, message.message, message.symbols))
 
     def _ticket_of_answer(self, number: int | str | None) -> Ticket | None:
-        return _of_program(self._requests.answered(number))
-
-
-def _of_program(asked: Asked | None) -> Ticket | None:
-    """The ticket that the program has; those of the engine itself mean nothing to it."""
-    return asked.ticket if asked is not None and asked.ticket is not None and asked.ticket > 0 else None
+        return of_program(self._requests.answered(number))

@@ -60,11 +60,26 @@ class Requests:
 
     def ask(self, asked: Asked, ready: bool) -> None:
         """A request of the program; one that is not said now is said when the session is ready."""
+        number = self.keep(asked)
+        if ready or asked.op == "auth":
+            self._say(number, asked)
+
+    def keep(self, asked: Asked) -> int:
+        """A request that no command says, and its number."""
         number = self._next_id
         self._next_id += 1
         self._asked[number] = asked
-        if ready or asked.op == "auth":
-            self._say(number, asked)
+        return number
+
+    @property
+    def waiting(self) -> dict[int, Asked]:
+        """What has no answer yet."""
+        return self._asked
+
+    @property
+    def next_number(self) -> int:
+        """Of the next request."""
+        return self._next_id
 
     def take_unanswered(self) -> dict[int, Asked]:
         """What has not been answered, to be said again behind what the wishes say."""
@@ -122,3 +137,8 @@ class Requests:
             self.urgent.append(encoded)
         else:
             self.pace.push(encoded)
+
+
+def of_program(asked: Asked | None) -> Ticket | None:
+    """The ticket that the program has; those of the engine itself mean nothing to it."""
+    return asked.ticket if asked is not None and asked.ticket is not None and asked.ticket > 0 else None

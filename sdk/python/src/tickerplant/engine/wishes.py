@@ -148,6 +148,17 @@ class Wishes:
         wanted = ((channel, wish.all) for channel, wish in self._channels.items())
         return [channel for channel, setting in wanted if setting is not None and setting.interval_ms is None]
 
+    def joined(self) -> tuple[list[str], list[str], int | None] | None:
+        """Channels, symbols and interval of one request that brings all that is wanted; none when nothing is."""
+        settings = [wish.all for wish in self._channels.values() if wish.all is not None]
+        symbols = {ALL} if settings else {name for wish in self._channels.values() for name in wish.named}
+        settings += [setting for wish in self._channels.values() for setting in wish.named.values()]
+        if not settings:
+            return None
+        intervals = [setting.interval_ms for setting in settings]
+        fastest = None if None in intervals else min(interval for interval in intervals if interval is not None)
+        return sorted(self._channels), sorted(symbols), fastest
+
     def commands(self, bytes_max: int, positions: Positions) -> Iterator[Subscribe]:
         """The commands that subscribe all of it anew, resuming where that is possible."""
         # One command for each channel of all instruments: its positions need the room.
