@@ -208,6 +208,8 @@ test("the panels show the connection, what conflation leaves out, and the server
   await page.locator("#link-toggle").click();
   const panel = page.getByRole("region", { name: "Connection" });
   await expect(panel).toContainText(/Delivered\s*[1-9]/);
+  await expect(panel).toContainText(/On the wire\s*\d+\.\d [kM]B/);
+  await expect(panel).toContainText(/Compression\s*[1-9]\d*\.\d ×/);
   await page.getByLabel("Updates").selectOption("1 s");
   await expect(panel.locator("#conflation-text")).toContainText("were replaced by newer ones");
   await page.getByLabel("Updates").selectOption("every tick");

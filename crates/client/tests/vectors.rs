@@ -150,8 +150,8 @@ fn control(message: ControlMessage) -> Value {
         ControlMessage::Notice { code, reconnect_after_ms, message } => {
             json!({"type": "notice", "code": code, "message": message, "reconnect_after_ms": reconnect_after_ms})
         }
-        ControlMessage::Pong { id, time } => {
-            json!({"type": "pong", "id": number(id.as_ref()), "time": time.0.to_string()})
+        ControlMessage::Pong { id, time, sent_bytes } => {
+            json!({"type": "pong", "id": number(id.as_ref()), "time": time.0.to_string(), "sent_bytes": sent_bytes})
         }
         ControlMessage::Authenticated { .. } => json!({"type": "authenticated"}),
         ControlMessage::Unknown => json!({"type": null}),

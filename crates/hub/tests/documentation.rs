@@ -232,7 +232,7 @@ fn messages() -> Vec<Value> {
             reconnect_after_ms: Some(1500),
             message: "the server is draining; the connection will be closed, reconnect after reconnect_after_ms",
         },
-        ServerMessage::Pong { id: integer(-1).as_ref(), time: TIME },
+        ServerMessage::Pong { id: integer(-1).as_ref(), time: TIME, sent_bytes: 4321 },
         ServerMessage::Authenticated { expires: None },
         ServerMessage::Closed {
             reason: Disconnect::Draining.label(),

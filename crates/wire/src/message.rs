@@ -70,6 +70,8 @@ pub enum ServerMessage<'a> {
         id: Option<&'a CommandId>,
         /// The server's clock
         time: Timestamp,
+        /// Bytes of the frames made for this session so far, compressed if they are
+        sent_bytes: u64,
     },
     /// `unsubscribed`
     Unsubscribed {
@@ -226,6 +228,7 @@ enum Body<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<&'a CommandId>,
         time: Time,
+        sent_bytes: u64,
     },
     Unsubscribed {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -299,7 +302,7 @@ impl<'a> Body<'a> {
             ServerMessage::Notice { code, reconnect_after_ms, message } => {
                 Self::Notice { code, reconnect_after_ms, message }
             }
-            ServerMessage::Pong { id, time } => Self::Pong { id, time: Time(time) },
+            ServerMessage::Pong { id, time, sent_bytes } => Self::Pong { id, time: Time(time), sent_bytes },
             ServerMessage::Unsubscribed { id, channels, symbols } => {
                 Self::Unsubscribed { id, channels: names(channels), symbols }
             }

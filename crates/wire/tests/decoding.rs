@@ -270,8 +270,8 @@ fn control_messages_come_back_as_they_were() {
         &ControlMessage::Notice { code: Some(NoticeCode::Draining), reconnect_after_ms: Some(9), message: "m".into() },
     );
     check_control(
-        &ServerMessage::Pong { id: Some(&CommandId::Integer(-1)), time: TIME },
-        &ControlMessage::Pong { id: Some(CommandId::Integer(-1)), time: TIME },
+        &ServerMessage::Pong { id: Some(&CommandId::Integer(-1)), time: TIME, sent_bytes: 3 },
+        &ControlMessage::Pong { id: Some(CommandId::Integer(-1)), time: TIME, sent_bytes: Some(3) },
     );
     check_control(
         &ServerMessage::Heartbeat { time: TIME, delivered: 1, dropped: 2 },

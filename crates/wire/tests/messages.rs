@@ -162,10 +162,14 @@ fn notice() {
 
 #[test]
 fn pong() {
-    let message = ServerMessage::Pong { id: Some(&CommandId::Integer(-1)), time: TIME };
-    check(&message, &format!(r#"{{"type":"pong","id":-1,"time":"{TEXT}"}}"#), &[("/time", json!(TIME.0))]);
+    let message = ServerMessage::Pong { id: Some(&CommandId::Integer(-1)), time: TIME, sent_bytes: 4321 };
+    check(
+        &message,
+        &format!(r#"{{"type":"pong","id":-1,"time":"{TEXT}","sent_bytes":4321}}"#),
+        &[("/time", json!(TIME.0))],
+    );
     let packed = hex(&encode(Dialect::NativeMessagePack, &message));
-    assert_eq!(packed, "83a474797065a4706f6e67a26964ffa474696d65cf17de19e9e14b7001");
+    assert_eq!(packed, "84a474797065a4706f6e67a26964ffa474696d65cf17de19e9e14b7001aa73656e745f6279746573cd10e1");
 }
 
 #[test]

@@ -388,8 +388,8 @@ fn controls() -> Vec<Value> {
         ),
         control(
             "pong",
-            &ServerMessage::Pong { id, time },
-            &json!({"type": "pong", "id": 12, "time": TIME.to_string()}),
+            &ServerMessage::Pong { id, time, sent_bytes: 4_294_967_296 },
+            &json!({"type": "pong", "id": 12, "time": TIME.to_string(), "sent_bytes": 4_294_967_296_u64}),
         ),
         control(
             "authenticated",

@@ -109,7 +109,7 @@ def normal(message):
         case "notice":
             found |= {name: getattr(message, name) for name in ("code", "message", "reconnect_after_ms")}
         case "pong":
-            found |= {"id": message.id, "time": str(message.time)}
+            found |= {"id": message.id, "time": str(message.time), "sent_bytes": message.sent_bytes}
         case "authenticated" | "subscriptions":
             pass
         case _:

@@ -71,6 +71,9 @@ export class Client {
   #alarmAtMs = Number.POSITIVE_INFINITY;
   #cancelAlarm: (() => void) | undefined;
   #counts = { frames: 0, bytes: 0, faults: 0 };
+  /** What this connection has brought, as of the last pong: decoded, and on the wire. */
+  #wire: { readonly decoded: number; readonly sent: number } | undefined;
+  #bytesBefore = 0;
 
   constructor(options: ClientOptions) {
     this.#environment = options.environment ?? SYSTEM;
@@ -174,7 +177,14 @@ export class Client {
   }
 
   get statistics(): Statistics {
-    return { ...this.#counts, ...this.#delivery.counts, reconnects: this.#link.reconnects };
+    const wire = this.#wire;
+    return {
+      ...this.#counts,
+      ...this.#delivery.counts,
+      reconnects: this.#link.reconnects,
+      wireBytes: wire?.sent,
+      compression: wire && wire.decoded / wire.sent,
+    };
   }
 
   /** What an instrument's numbers mean, once it was subscribed or listed. */
@@ -334,6 +344,8 @@ export class Client {
     this.#channels = undefined;
     channels?.close();
     this.#pings.clear();
+    this.#wire = undefined;
+    this.#bytesBefore = this.#counts.bytes;
     this.#unanswered.clear();
     this.#requests.forget();
     this.#streams.reset();
@@ -449,6 +461,9 @@ export class Client {
         if (message.id !== undefined && sentMs !== undefined) {
           this.#pings.delete(message.id);
           this.#link.clock.observe(sentMs, milliseconds(message.time), nowMs);
+        }
+        if (message.sentBytes !== undefined) {
+          this.#wire = { decoded: this.#counts.bytes - this.#bytesBefore, sent: message.sentBytes };
         }
         break;
       }

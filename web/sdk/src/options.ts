@@ -34,6 +34,10 @@ export interface Statistics {
   /** Frames that could not be read. */
   readonly faults: number;
   readonly reconnects: number;
+  /** Of this connection on the wire, frame headers included; known from the second on, over WebSocket. */
+  readonly wireBytes: number | undefined;
+  /** How many bytes were decoded for each of them. */
+  readonly compression: number | undefined;
 }
 
 /** What can be listened to beside subscriptions. */

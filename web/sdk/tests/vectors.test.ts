@@ -134,7 +134,7 @@ function normal(message: ServerMessage): unknown {
       return { type, code, message: message.message, reconnect_after_ms: reconnectAfterMs };
     }
     case "pong":
-      return { type, id: message.id ?? null, time: String(message.time) };
+      return { type, id: message.id ?? null, time: String(message.time), sent_bytes: message.sentBytes };
     case "instruments":
       return { type, id: message.id ?? null, instruments: message.instruments.map(details) };
     case "authenticated":

@@ -309,7 +309,8 @@ export class Board {
     const client = this.#client;
     const offsetMs = client.clockOffsetMs;
     const percentiles = this.#latency.percentiles(nowMs, offsetMs);
-    const { delivered, conflated, missed, bytes, frames, reconnects, faults } = client.statistics;
+    const { delivered, conflated, missed, bytes, wireBytes, compression, frames, reconnects, faults } =
+      client.statistics;
     return {
       connection: connectionOf(client, nowMs),
       transport: client.transport,
@@ -330,6 +331,8 @@ export class Board {
       conflated,
       missed,
       bytes,
+      wireBytes,
+      compression,
       frames,
       reconnects,
       faults,

@@ -198,6 +198,10 @@ export interface Status {
   readonly missed: number;
   /** Of all that this page decoded, after decompression. */
   readonly bytes: number;
+  /** Of this connection on the wire, as the server counts it. */
+  readonly wireBytes: number | undefined;
+  /** How many bytes were decoded for each of them. */
+  readonly compression: number | undefined;
   readonly frames: number;
   readonly reconnects: number;
   /** Frames that could not be read. */

@@ -108,6 +108,8 @@ export class StatusView {
       ["Conflated", figure(status.conflated)],
       ["Missed", figure(status.missed)],
       ["Decoded", bytes(status.bytes)],
+      ["On the wire", status.wireBytes === undefined ? "–" : bytes(status.wireBytes)],
+      ["Compression", status.compression === undefined ? "–" : `${status.compression.toFixed(1)} ×`],
       ["Rate", `${bytes(status.bytesPerSecond)}/s`],
       ["Frames", figure(status.frames)],
       ["Per frame", status.frames === 0 ? "–" : bytes(status.bytes / status.frames)],

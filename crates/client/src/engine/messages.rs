@@ -142,7 +142,7 @@ impl Engine {
             ControlMessage::Error { id, code, message, symbols } => {
                 self.refused(id.as_ref(), code, message, symbols, now);
             }
-            ControlMessage::Pong { id, time } => {
+            ControlMessage::Pong { id, time, .. } => {
                 if let Some(Asked::Ping { sent }) = self.answered(id.as_ref()) {
                     let round_trip = now.monotonic.saturating_sub(sent.monotonic);
                     self.clock.sample(sent.wall, now.wall, round_trip, time);

@@ -169,7 +169,7 @@ impl Server {
         let envelope = parse_command(encoding, bytes).unwrap();
         let id = envelope.id.as_ref();
         match envelope.command {
-            Command::Ping => push(dialect, &ServerMessage::Pong { id, time: Timestamp(7) }, out),
+            Command::Ping => push(dialect, &ServerMessage::Pong { id, time: Timestamp(7), sent_bytes: 0 }, out),
             Command::Subscribe(command) => {
                 let indices: Vec<usize> = match &command.symbols {
                     Symbols::All => (0..SYMBOLS.len()).collect(),

@@ -148,7 +148,9 @@ impl Shard {
         match command {
             Command::Auth { token } => self.auth(now, key, id, token, io),
             Command::Ping => {
-                self.say(now, key, &ServerMessage::Pong { id: id.as_ref(), time: now.wall }, Class::Urgent, io);
+                let sent_bytes = self.sessions.by_key(key).map_or(0, |session| session.bytes);
+                let message = ServerMessage::Pong { id: id.as_ref(), time: now.wall, sent_bytes };
+                self.say(now, key, &message, Class::Urgent, io);
             }
             Command::Instruments { prefix } => {
                 let catalog = Arc::clone(&self.catalog);

@@ -174,10 +174,13 @@ mod tests {
             text,
             "id: e1-7\ndata: {\"sent_at\":\"1970-01-01T00:00:00.000000000Z\",\"data\":[{\"type\":\"x\"}]}\n\n"
         );
-        let message = ServerMessage::Pong { id: None, time: Timestamp(0) };
+        let message = ServerMessage::Pong { id: None, time: Timestamp(0), sent_bytes: 9 };
         frames.message(form, &message, EventFields { ordinal: None, retry_ms: Some(1500) });
         let text = std::str::from_utf8(frames.plain()).unwrap();
-        assert_eq!(text, "retry: 1500\ndata: {\"type\":\"pong\",\"time\":\"1970-01-01T00:00:00.000000000Z\"}\n\n");
+        assert_eq!(
+            text,
+            "retry: 1500\ndata: {\"type\":\"pong\",\"time\":\"1970-01-01T00:00:00.000000000Z\",\"sent_bytes\":9}\n\n"
+        );
         let form = Form { framing: Framing::WebSocket, ..form };
         frames.message(form, &message, EventFields { ordinal: Some(1), retry_ms: Some(1) });
         assert_eq!(frames.plain()[..2], [0x81, frames.payload_bytes() as u8], "a frame has no fields");

@@ -50,9 +50,11 @@ pub enum ControlMessage {
         reconnect_after_ms: Option<u64>,
         message: String,
     },
+    /// `sent_bytes` is none when the server does not count
     Pong {
         id: Option<CommandId>,
         time: Timestamp,
+        sent_bytes: Option<u64>,
     },
     Unsubscribed {
         id: Option<CommandId>,
@@ -168,6 +170,7 @@ enum Body {
     Pong {
         id: Option<CommandId>,
         time: Time,
+        sent_bytes: Option<u64>,
     },
     Unsubscribed {
         id: Option<CommandId>,
@@ -231,7 +234,7 @@ fn message(body: Body) -> Result<ControlMessage, MalformedControl> {
         Body::Notice { code, reconnect_after_ms, message } => {
             ControlMessage::Notice { code: NoticeCode::from_name(&code), reconnect_after_ms, message }
         }
-        Body::Pong { id, time } => ControlMessage::Pong { id, time: time.0 },
+        Body::Pong { id, time, sent_bytes } => ControlMessage::Pong { id, time: time.0, sent_bytes },
         Body::Unsubscribed { id, channels, symbols } => {
             ControlMessage::Unsubscribed { id, channels: known(&channels), symbols }
         }

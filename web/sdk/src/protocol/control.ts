@@ -60,7 +60,12 @@ export function control(fields: Fields, encoding: Encoding): ControlMessage {
       };
     }
     case "pong":
-      return { type, id: id(fields), time: encoding.time(fields["time"], "time") };
+      return {
+        type,
+        id: id(fields),
+        time: encoding.time(fields["time"], "time"),
+        sentBytes: fields["sent_bytes"] === undefined ? undefined : Number(integer(fields["sent_bytes"], "sent_bytes")),
+      };
     case "instruments":
       return { type, id: id(fields), instruments: list(fields["instruments"], "instruments").map(instrument) };
     case "authenticated":

@@ -203,6 +203,8 @@ export interface Pong {
   readonly type: "pong";
   readonly id: CommandId | undefined;
   readonly time: Timestamp;
+  /** What the frames of this session came to on the wire; `undefined` from a server that does not count. */
+  readonly sentBytes: number | undefined;
 }
 
 export interface Instruments {

@@ -101,6 +101,8 @@ class Pong:
 
     id: CommandId
     time: int
+    sent_bytes: int | None
+    """What the frames of this session came to on the wire; None from a server that does not count"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,9 @@ def decode_control(message: object) -> ControlMessage | None:
             after_ms = None if after is None else unsigned(after, "reconnect_after_ms")
             return NoticeMessage(text(fields.get("code"), "code"), after_ms, text(fields.get("message", ""), "message"))
         case "pong":
-            return Pong(_id(fields), timestamp(fields.get("time"), "time"))
+            sent = fields.get("sent_bytes")
+            sent_bytes = None if sent is None else unsigned(sent, "sent_bytes")
+            return Pong(_id(fields), timestamp(fields.get("time"), "time"), sent_bytes)
         case "authenticated":
             expires = fields.get("expires")
             return Authenticated(None if expires is None else timestamp(expires, "expires"))
