@@ -5,7 +5,9 @@ How it is shown that each guard is needed: attacks.py.
 
 import asyncio
 import contextlib
+import re
 import resource
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -57,6 +59,10 @@ async def held(server, seconds):
 async def test_slow_clients_hold_a_connection_in_no_phase(witnessed):
     guarded, unguarded = await witnessed(*GUARDED), await witnessed(*UNGUARDED)
     assert await asyncio.gather(held(guarded, PATIENCE_S), held(unguarded, HOLD_S)) == [set(), set(SLOW)]
+    metrics = guarded.metrics()
+    assert metrics['tickerplant_connections_cut_total{reason="handshake_timeout"}'] == 4
+    assert metrics['tickerplant_connections_cut_total{reason="pause_timeout"}'] == 1
+    assert metrics['tickerplant_disconnects_total{reason="ping_timeout"}'] == 6
 
 
 def test_a_body_that_does_not_come_holds_nothing(plant):
@@ -100,6 +106,10 @@ async def test_clients_that_never_read_hold_a_connection_no_longer_than_allowed(
                 assert open_ones(server) == 4
             else:
                 await until(lambda server=server: open_ones(server) == 0)
+                ended = server.metrics()
+                assert ended['tickerplant_disconnects_total{reason="slow_consumer"}'] >= 1
+                # The kernel ends what hyper waits for: the answers, and perhaps the event stream.
+                assert ended['tickerplant_connections_cut_total{reason="stalled"}'] >= 1
 
 
 async def test_clients_that_never_read_take_no_more_memory_than_allowed(witnessed):
@@ -187,6 +197,64 @@ async def test_one_address_cannot_take_all_places(witnessed, setting, reason):
     assert {status for status, _ in await opened(free, 40, ATTACKER)} == {101}
 
 
+# --- more than there is room for ---
+
+
+async def test_under_overload_nobody_new_comes_in_and_those_inside_are_served(plant, session, tmp_path):
+    configuration = tmp_path / "tickerplant.toml"
+    configuration.write_text("")
+    server = plant(*MARKET, "--sim-rate", 1000, "--config", configuration)
+    # Without the setting a process of that size takes in whoever comes.
+    witness = await session(server.ws)
+    await witness.subscribe(["trades", "quotes"], ["*"])
+    configuration.write_text("overload_memory_bytes_max = 1\n")
+    server.process.send_signal(signal.SIGHUP)
+    await until(lambda: server.metrics()["tickerplant_overloaded"])
+    for target in (upgrade_request(), GET % (b"/api/v1/stream?symbols=*", b"")):
+        with Raw(server) as raw:
+            raw.send(target)
+            status, head = await asyncio.to_thread(raw.head)
+            assert status == 503
+            assert "retry-after: 5" in head
+            assert "overload_memory_bytes_max" in raw.take(int(re.search(r"content-length: (\d+)", head)[1])).decode()
+    assert server.metrics()['tickerplant_upgrades_refused_total{reason="overload_memory"}'] == 2
+    seen = len(witness.live())
+    await witness.until(lambda: len(witness.live()) > seen + 1000)
+    witness.assert_complete()
+    configuration.write_text("")
+    server.process.send_signal(signal.SIGHUP)
+    await until(lambda: not server.metrics()["tickerplant_overloaded"])
+    assert await (await session(server.ws)).lives()
+
+
+async def test_a_server_that_is_behind_takes_in_nobody_new(plant, session):
+    limit_ms = 500
+    for flags, behind in ((("--overload-lag-ms-max", limit_ms), True), ((), False)):
+        server = plant(*MARKET, "--sim-rate", 1000, *flags)
+        witness = await session(server.ws)
+        await witness.subscribe(["trades", "quotes"], ["*"])
+        for _ in range(20):
+            # It is as late as it was kept from running, and refuses for a second more.
+            server.process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(2 * limit_ms / 1000)
+            server.process.send_signal(signal.SIGCONT)
+            metrics = await asyncio.to_thread(server.metrics)
+            with Raw(server) as raw:
+                raw.send(upgrade_request())
+                status, head = await asyncio.to_thread(raw.head)
+                assert status in (101, 503), head
+                if status == 503:
+                    assert "retry-after: 5" in head
+                    assert b"overload_lag_ms_max" in raw.take(int(re.search(r"content-length: (\d+)", head)[1]))
+                if behind == (status == 503):
+                    break
+        else:
+            raise AssertionError(f"refused: {status == 503}, {metrics}")
+        seen = len(witness.live())
+        await witness.until(lambda witness=witness, seen=seen: len(witness.live()) > seen + 500)
+        witness.assert_complete()
+
+
 # --- connections that never become sessions ---
 
 NEVER_A_SESSION = {
@@ -272,6 +340,8 @@ async def test_an_address_cannot_go_on_guessing_tokens(plant, tmp_path):
                 raw.send(upgrade_request(Authorization=f"Bearer tp_{number:08d}{'a' * 32}"))
                 statuses.append((await asyncio.to_thread(raw.head))[0])
         assert statuses == expected
+        refused = server.metrics()['tickerplant_auth_refused_total{reason="auth_failures_per_ip_per_min"}']
+        assert refused == expected.count(429)
         with Raw(server, NEIGHBOUR) as raw:
             raw.send(upgrade_request(Authorization="Bearer hunter2"))
             assert (await asyncio.to_thread(raw.head))[0] == 401, "an address that has done nothing is listened to"

@@ -32,6 +32,7 @@ async def test_floods_of_headers_are_cut_off(witnessed, fine, too_much):
         with Raw(server) as raw:
             raw.send(GET % (b"/healthz", headers.encode()))
             assert (await asyncio.to_thread(raw.head))[0] in statuses
+    assert server.metrics()['tickerplant_connections_cut_total{reason="head_too_large"}'] == 1
 
 
 async def test_a_head_without_end_is_not_read_without_end(witnessed):

@@ -118,10 +118,12 @@ async def test_a_flood_of_commands_is_told_and_then_ended(witnessed, session):
     assert (await client.until_closed())[0] == 4429
     kinds = [message.get("code") for message in client.messages if message["type"] in ("notice", "error")]
     assert kinds[:2] == ["rate_limited", "rate_limited"]
-    assert [message["type"] for message in client.messages if message.get("code") == "rate_limited"][:2] == [
-        "notice",
-        "error",
-    ]
+    notice, error = [message for message in client.messages if message.get("code") == "rate_limited"][:2]
+    assert (notice["type"], error["type"]) == ("notice", "error")
+    for name in ("commands_per_s", "commands_burst"):
+        assert name in notice["message"]
+        assert name in error["message"]
+    assert "commands_rejected_max" in notice["message"]
     await until(lambda: server.metrics().get('tickerplant_disconnects_total{reason="rate_limit"}') == 1)
     await until(lambda: server.metrics()["tickerplant_commands_rate_limited_total"] >= 100)
     for off in (("--commands-per-s", 0), ("--commands-rejected-max", 0)):
@@ -133,17 +135,22 @@ async def test_a_flood_of_commands_is_told_and_then_ended(witnessed, session):
     await client.socket.ping()
 
 
+TOO_MANY = 'tickerplant_subscriptions_refused_total{reason="subscriptions_max"}'
+
+
 async def test_a_flood_of_subscriptions_is_refused_as_a_whole(plant, session):
     market = ("--sim-symbols", 2000, "--sim-rate", 10)
     for limit, expected in (("5000", "error"), ("0", "subscribed")):
-        client = await session(plant(*market, "--subscriptions-max", limit).ws)
+        server = plant(*market, "--subscriptions-max", limit)
+        client = await session(server.ws)
         names = [entry["symbol"] for entry in (await client.ask("instruments"))["instruments"]]
         answer = await client.ask("subscribe", channels=["trades", "quotes", "ticker"], symbols=names)
         assert answer["type"] == expected
         if expected == "error":
             assert answer["code"] == "too_many_subscriptions"
-            assert "subscriptions_max" in answer["message"] or limit in answer["message"]
+            assert f"{limit} are allowed (subscriptions_max)" in answer["message"]
             assert (await client.ask("subscriptions"))["subscriptions"] == []
+            await until(lambda server=server: server.metrics()[TOO_MANY] == 1)
 
 
 async def test_subscribing_again_and_again_leaves_nothing_behind(plant, session):

@@ -8,11 +8,12 @@
 //! frames of a lane could not go to all its members as the same bytes by one call of the kernel each.
 
 use std::convert::Infallible;
-use std::io::Write as _;
+use std::error::Error as _;
+use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -137,7 +138,7 @@ pub(crate) async fn serve(mut stream: TcpStream, address: SocketAddr, mut place:
         }
     }
     let Doors { shared, router, tls, proxies, .. } = doors;
-    let peer = From { ip, proxies };
+    let peer = From { ip, proxies, shared: Arc::clone(&shared), asked: Arc::default() };
     // `place` is given back where this ends, which for a session is its upgrade.
     let Some(tls) = tls else { return speak_http1(TokioIo::new(stream), peer, router, timeout).await };
     let shaken = tokio::time::timeout(timeout, shake_hands(stream, &tls)).await;
@@ -181,6 +182,9 @@ fn bound_stalls(stream: &TcpStream, timeout: Duration) {
 struct From {
     ip: IpAddr,
     proxies: Arc<ProxyConfig>,
+    shared: Arc<Shared>,
+    /// Whether the connection has got as far as a request
+    asked: Arc<AtomicBool>,
 }
 
 impl From {
@@ -195,7 +199,35 @@ impl From {
             peer::client(self.ip, trusted, *header, values.into_iter())
         };
         request.extensions_mut().insert(Peer(ip));
+        self.asked.store(true, Ordering::Relaxed);
     }
+
+    /// What a client was too slow with, as a label of the metrics.
+    fn too_slow(&self) -> &'static str {
+        if self.asked.load(Ordering::Relaxed) { "pause_timeout" } else { "handshake_timeout" }
+    }
+
+    /// The connection has come to an end that it should not have. hyper has answered where it could.
+    fn cut(&self, error: &hyper::Error) {
+        tracing::debug!(%error, ip = %self.ip, "a connection ended with an error");
+        self.count_cut(match error {
+            error if error.is_parse_too_large() => "head_too_large",
+            error if error.is_parse() => "malformed",
+            error if error.is_timeout() => self.too_slow(),
+            // The kernel's, see `bound_stalls`.
+            error if source_kind(error) == Some(ErrorKind::TimedOut) => "stalled",
+            _ => "lost",
+        });
+    }
+
+    fn count_cut(&self, reason: &'static str) {
+        self.shared.metrics.reason(names::CONNECTIONS_CUT, reason).increment(1);
+    }
+}
+
+/// The kind of error of the socket that an error of hyper comes from, if it does.
+fn source_kind(error: &hyper::Error) -> Option<ErrorKind> {
+    error.source()?.downcast_ref().map(std::io::Error::kind)
 }
 
 /// Reads what a proxy says of the connection, and not a byte further. The error is a label of the metrics.
@@ -289,8 +321,7 @@ where
         router.clone().oneshot(request)
     });
     if let Err(error) = http1_builder(timeout).serve_connection(stream, service).with_upgrades().await {
-        // Also what a client sees that was too slow or sent no HTTP: hyper has answered where it could.
-        tracing::debug!(%error, ip = %peer.ip, "a connection ended with an error");
+        peer.cut(&error);
     }
 }
 
@@ -323,13 +354,10 @@ where
         // only when it is over.
         match tokio::time::timeout(timeout, connection.as_mut()).await {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, ip = %peer.ip, "a connection ended with an error");
-                return;
-            }
+            Ok(Err(error)) => return peer.cut(&error),
             Err(_) if !requests.idle_since(&mut seen) => {}
             // It has been told, and nothing is under way.
-            Err(_) if told_to_go => return,
+            Err(_) if told_to_go => return peer.count_cut(peer.too_slow()),
             Err(_) => {
                 told_to_go = true;
                 connection.as_mut().graceful_shutdown();

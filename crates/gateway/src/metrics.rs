@@ -81,6 +81,10 @@ const TLS_REASONS: Kind =
 /// Why a connection is closed as soon as it was accepted.
 const CONNECTION_REASONS: Kind = Kind::CounterBy(&["http_connections_max", "http_connections_per_ip"]);
 const PROXY_REASONS: Kind = Kind::CounterBy(&["malformed", "lost", "timeout"]);
+/// What ends a connection on the HTTP side that does not end by itself.
+const CUT_REASONS: Kind =
+    Kind::CounterBy(&["handshake_timeout", "pause_timeout", "head_too_large", "malformed", "stalled", "lost"]);
+const SUBSCRIPTION_REASONS: Kind = Kind::CounterBy(&["subscriptions_max", "subscriptions_per_key"]);
 const DROP_REASONS: Kind = Kind::CounterBy(&["slow", "conflated", "evicted"]);
 /// As `hub::Disconnect` labels them; a test holds the two together.
 const DISCONNECT_REASONS: Kind = Kind::CounterBy(&[
@@ -107,6 +111,7 @@ const DISCONNECT_REASONS: Kind = Kind::CounterBy(&[
 catalogue! {
     CONNECTIONS_ACCEPTED = "tickerplant_connections_accepted_total", Kind::Counter, "TCP connections accepted";
     CONNECTIONS_REFUSED = "tickerplant_connections_refused_total", CONNECTION_REASONS, "TCP connections closed because there were too many without a session, by `reason`";
+    CONNECTIONS_CUT = "tickerplant_connections_cut_total", CUT_REASONS, "TCP connections on the HTTP side that ended by a limit or an error, by `reason`";
     CONNECTIONS = "tickerplant_connections", Kind::Gauge, "TCP connections open on the HTTP side, before or without an upgrade";
     ACCEPT_ERRORS = "tickerplant_accept_errors_total", Kind::Counter, "Failures to accept, such as running out of descriptors";
     TLS_HANDSHAKES = "tickerplant_tls_handshakes_total", Kind::Counter, "Hand-shakes of TLS completed";
@@ -147,6 +152,7 @@ catalogue! {
     COMMANDS = "tickerplant_commands_total", Kind::Counter, "Commands received, refused ones included";
     COMMAND_ERRORS = "tickerplant_command_errors_total", Kind::Counter, "Commands answered with an error";
     COMMANDS_RATE_LIMITED = "tickerplant_commands_rate_limited_total", Kind::Counter, "Commands refused by the rate limit";
+    SUBSCRIPTIONS_REFUSED = "tickerplant_subscriptions_refused_total", SUBSCRIPTION_REASONS, "Commands answered with `too_many_subscriptions`, by `reason`";
     LANES = "tickerplant_lanes", Kind::Gauge, "Lanes: groups of sessions that are sent the same";
     OUTBOX_BYTES = "tickerplant_outbox_bytes", Kind::Gauge, "Bytes waiting for slow sessions, shared ones counted for each";
     LANE_MEMBERS = "tickerplant_lane_members", COUNTS, "Sessions that one frame went to (one frame in 16 is observed)";

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use auth::{JwtConfig, NewKey, Spec};
 use gateway::{AuthConfig, AuthFiles, Config};
 use serde_json::{Value, json};
-use stage::{Client, Response, Server, config, connect, instrument, quote, trade, upgrade_request};
+use stage::{Client, PATIENCE, Response, Server, config, connect, instrument, quote, trade, upgrade_request};
 use tungstenite::client::IntoClientRequest;
 
 /// A file of keys in a folder of its own, which goes with it.
@@ -95,6 +95,15 @@ fn error(client: &mut Client) -> Value {
 
 fn subscribe(client: &mut Client, symbols: &[&str]) {
     client.send(&json!({"op": "subscribe", "channels": ["trades"], "symbols": symbols}).to_string());
+}
+
+/// Waits until a metric has that value; sessions' are exported once a second.
+fn counted(server: &Server, metric: &str, value: u32) {
+    let line = format!("\n{metric} {value}\n");
+    let until = std::time::Instant::now() + PATIENCE;
+    while !server.get("/metrics").body.contains(&line) {
+        assert!(std::time::Instant::now() < until, "{line}");
+    }
 }
 
 #[test]
@@ -246,6 +255,7 @@ fn addresses_that_fail_too_often_are_not_listened_to() {
         assert_eq!(error(&mut by_command)["code"], "rate_limited");
     }
     assert_eq!(by_command.close_code(), 4429);
+    counted(&server, "tickerplant_auth_refused_total{reason=\"auth_failures_per_ip_per_min\"}", 5);
     subscribe(&mut inside, &["AAA"]);
     inside.expect("subscribed");
 }
@@ -258,18 +268,21 @@ fn connections_and_subscriptions_of_a_key_are_limited() {
     let (mut one, mut two) = (client(&server, &key), client(&server, &key));
     let third = refused(&server, &[("Authorization", &bearer(&key))]);
     assert_eq!(third.status, 429);
-    assert!(third.body.contains("connections of the key is 2"), "{third:?}");
+    assert!(third.body.contains("connections_per_key, or connections of the key, is 2"), "{third:?}");
     let mut by_command = server.json_client();
     by_command.expect("welcome");
     by_command.send(&json!({"op": "auth", "token": key}).to_string());
-    assert!(error(&mut by_command)["message"].as_str().unwrap().contains("connections of the key is 2"));
+    let refusal = error(&mut by_command);
+    assert!(refusal["message"].as_str().unwrap().contains("connections_per_key, or"), "{refusal}");
     assert_eq!(by_command.close_code(), 4409);
     subscribe(&mut one, &["AAA"]);
     one.expect("subscribed");
     subscribe(&mut two, &["AAA", "BBB"]);
     let refusal = error(&mut two);
     assert_eq!(refusal["code"], "too_many_subscriptions");
-    assert!(refusal["message"].as_str().unwrap().contains("subscriptions of the key"), "{refusal}");
+    assert!(refusal["message"].as_str().unwrap().contains("subscriptions_per_key"), "{refusal}");
+    counted(&server, "tickerplant_subscriptions_refused_total{reason=\"subscriptions_per_key\"}", 1);
+    counted(&server, "tickerplant_auth_refused_total{reason=\"connections_per_key\"}", 2);
     subscribe(&mut two, &["BBB"]);
     two.expect("subscribed");
 }
@@ -300,7 +313,10 @@ fn bytes_of_a_key_are_paced_and_the_loss_is_declared() {
     let (mut next, mut gaps, mut told) = (1, 0, false);
     while next <= count {
         let message = paced.next();
-        told |= message["type"] == "notice" && message["code"] == "rate_limited";
+        if message["type"] == "notice" && message["code"] == "rate_limited" {
+            assert!(message["message"].as_str().unwrap().contains("bytes_per_s_per_key"), "{message}");
+            told = true;
+        }
         for element in message["data"].as_array().into_iter().flatten() {
             let from = if element["type"] == "gap" { "from_seq" } else { "seq" };
             gaps += i64::from(element["type"] == "gap");
@@ -448,5 +464,5 @@ fn event_streams_obey_the_same() {
     };
     let refusal = get(&server, "/api/v1/stream?symbols=*&interval_ms=0", Some(&bearer(key)));
     assert_eq!(refusal.status, 429, "{refusal:?}");
-    assert!(refusal.body.contains("connections of the key is 1"), "{refusal:?}");
+    assert!(refusal.body.contains("connections_per_key, or connections of the key, is 1"), "{refusal:?}");
 }

@@ -74,11 +74,11 @@ impl Disconnect {
     pub fn text(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::PeerClosed | Self::Lost => "",
-            Self::PingTimeout => "pings were not answered",
+            Self::PingTimeout => "pings were not answered (pings_unanswered_max)",
             Self::Protocol { reason, .. } => return Cow::Owned(reason.clone()),
             Self::MessageTooBig => "the message is longer than message_bytes_max",
             Self::Flood => "went on after rate_limited",
-            Self::SlowConsumer => "the client reads too slowly",
+            Self::SlowConsumer => "the client reads too slowly (outbox_bytes_max, stall_timeout_ms)",
             Self::AuthFailed => "authentication failed",
             Self::AuthTimeout => "no authentication in time (auth_timeout_ms)",
             Self::TokenExpired => "the token has expired",
@@ -86,7 +86,7 @@ impl Disconnect {
             Self::Draining => "the server is draining, reconnect",
             Self::ShuttingDown => "the server is shutting down",
             Self::Replaced => "replaced by another connection",
-            Self::TooManyConnections => "too many connections of this key",
+            Self::TooManyConnections => "too many connections of this key (connections_per_key)",
             Self::ClosedByOperator => "closed by an operator",
             Self::OverCapacity => "over capacity, try later",
             Self::Internal => "internal error",

@@ -43,6 +43,10 @@ pub struct Stats {
     pub command_errors: u64,
     /// Commands refused by the rate limit
     pub commands_rate_limited: u64,
+    /// Commands refused because the session would have too many subscriptions
+    pub over_subscriptions: u64,
+    /// Commands refused because all sessions of the key together would have too many subscriptions
+    pub over_key_subscriptions: u64,
     /// Commands refused because the client is not entitled to what it asked for
     pub not_entitled: u64,
     /// Attempts to authenticate that were good

@@ -430,7 +430,7 @@ fn subscriptions_of_a_key_are_bounded_over_all_its_sessions() {
     let key = plant.granted(Entitlements::ALL);
     let sent = plant.subscribe(key, &["trades"], &["BTC-USD", "ETH-USD"]);
     assert_eq!((sent.len(), codes(&sent)), (1, vec!["too_many_subscriptions"]));
-    assert!(sent[0]["message"].as_str().unwrap().contains("subscriptions of the key"));
+    assert!(sent[0]["message"].as_str().unwrap().contains("subscriptions_per_key"));
     assert!(plant.trade(key).is_empty(), "nothing was applied");
     assert_eq!(plant.subscribe(key, &["trades"], &["BTC-USD"])[0]["type"], "subscribed");
     plant.command(key, &json!({"op": "unsubscribe"}));

@@ -100,7 +100,9 @@ impl Holders {
         let max = limits.connections;
         // Under the lock of the map, so that two that come at once cannot both be the last.
         if max > 0 && holder.connections.load(Ordering::Relaxed) >= max {
-            return Err(format!("too many connections of this key (connections of the key is {max})"));
+            return Err(format!(
+                "too many connections of this key (connections_per_key, or connections of the key, is {max})"
+            ));
         }
         holder.connections.fetch_add(1, Ordering::Relaxed);
         Ok(Holding { id: grant.id.clone(), holder, limits, subscriptions: 0 })
@@ -184,7 +186,7 @@ mod tests {
         let holders = Holders::new(PerKeyLimits { connections: 1, ..PerKeyLimits::default() });
         let (a, b) = (grant("a", Entitlements::ALL), grant("b", Entitlements::ALL));
         let held = holders.connect(&a).unwrap();
-        assert!(holders.connect(&a).unwrap_err().contains("connections of the key is 1"));
+        assert!(holders.connect(&a).unwrap_err().contains("connections_per_key, or connections of the key, is 1"));
         assert!(holders.connect(&b).is_ok());
         drop(held);
         assert!(holders.connect(&a).is_ok());

@@ -108,24 +108,29 @@ pub(crate) fn secret_in_url(shared: &Shared, uri: &Uri) -> Option<Response> {
 
 /// The answer to a request that presents what is not good.
 pub(crate) fn refuse(shared: &Shared, refusal: &AuthRefusal) -> Response {
-    let (status, code, text, reason) = match refusal {
-        AuthRefusal::Failed(text) => (StatusCode::UNAUTHORIZED, ErrorCode::AuthFailed, text, None),
-        AuthRefusal::TooManyAttempts(text) => {
-            (StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited, text, Some("auth_failures_per_ip_per_min"))
-        }
-        AuthRefusal::TooManyConnections(text) => {
-            (StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited, text, Some("connections_per_key"))
+    let (status, code, text) = match refusal {
+        AuthRefusal::Failed(text) => (StatusCode::UNAUTHORIZED, ErrorCode::AuthFailed, text),
+        AuthRefusal::TooManyAttempts(text) | AuthRefusal::TooManyConnections(text) => {
+            (StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited, text)
         }
     };
-    if let Some(reason) = reason {
-        shared.metrics.reason(names::AUTH_REFUSED, reason).increment(1);
-    }
+    count(shared, refusal);
     let mut response = error(status, code, text, &[]);
     if status == StatusCode::TOO_MANY_REQUESTS {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("2"));
         return response;
     }
     challenge(response)
+}
+
+/// Counts a limit that somebody has come up against. A token that is not good is counted where it is looked at.
+pub(crate) fn count(shared: &Shared, refusal: &AuthRefusal) {
+    let reason = match refusal {
+        AuthRefusal::Failed(_) => return,
+        AuthRefusal::TooManyAttempts(_) => "auth_failures_per_ip_per_min",
+        AuthRefusal::TooManyConnections(_) => "connections_per_key",
+    };
+    shared.metrics.reason(names::AUTH_REFUSED, reason).increment(1);
 }
 
 /// RFC 6750, section 3.

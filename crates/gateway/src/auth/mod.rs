@@ -29,7 +29,7 @@ use crate::{Config, GatewayError, Tuned};
 use files::Files;
 use holders::Holders;
 pub(crate) use holders::{Holding, PerKeyLimits};
-pub(crate) use http::{Caller, guard, refuse, secret_in_url};
+pub(crate) use http::{Caller, count, guard, refuse, secret_in_url};
 
 /// Whether clients must say who they are, and how that is checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -25,6 +25,7 @@ impl Exporter {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let counter = |name, field: Field| (metrics.counter(name), field);
         let drops = |reason, field: Field| (metrics.reason(names::DROPS, reason), field);
+        let subscriptions = |reason, field: Field| (metrics.reason(names::SUBSCRIPTIONS_REFUSED, reason), field);
         let gauge = |name, field: Field| (metrics.gauge(name), field);
         Self {
             last: Stats::default(),
@@ -50,6 +51,8 @@ impl Exporter {
                 counter(names::AUTH_FAILURES, |s| s.auth_failures),
                 counter(names::NOT_ENTITLED, |s| s.not_entitled),
                 counter(names::SHARD_LAGS, |s| s.lags),
+                subscriptions("subscriptions_max", |s| s.over_subscriptions),
+                subscriptions("subscriptions_per_key", |s| s.over_key_subscriptions),
                 drops("slow", |s| s.dropped_slow),
                 drops("conflated", |s| s.dropped_conflated),
                 drops("evicted", |s| s.dropped_evicted),

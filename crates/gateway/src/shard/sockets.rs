@@ -179,8 +179,16 @@ impl Sockets {
         (stream.generation == key.generation).then(|| stream.permit.ip())
     }
 
-    /// Looks at a token.
+    /// Looks at a token, and counts what a limit refuses.
     pub(super) fn authenticate_now(&mut self, attempt: &AuthAttempt, now: Now) -> Result<Arc<Grant>, AuthRefusal> {
+        let outcome = self.look_at(attempt, now);
+        if let Err(refusal) = &outcome {
+            crate::auth::count(&self.shared, refusal);
+        }
+        outcome
+    }
+
+    fn look_at(&mut self, attempt: &AuthAttempt, now: Now) -> Result<Arc<Grant>, AuthRefusal> {
         let shared = Arc::clone(&self.shared);
         let gone = || AuthRefusal::Failed("the connection is gone".to_owned());
         let socket = self.get(attempt.session).ok_or_else(gone)?;

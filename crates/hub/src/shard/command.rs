@@ -122,6 +122,10 @@ impl Shard {
         );
         if verdict == Verdict::Notice {
             let code = NoticeCode::RateLimited;
+            let text = match limits.commands_rejected_max {
+                0 => text.clone(),
+                max => format!("{text}; {max} such within 10 s close the connection (commands_rejected_max)"),
+            };
             self.say(
                 now,
                 key,
@@ -341,6 +345,7 @@ impl Shard {
         count: usize,
         io: &mut impl Io,
     ) {
+        self.stats.over_subscriptions += 1;
         let max = self.config.limits.subscriptions_max;
         let text = format!(
             "{count} (channel, symbol) pairs would be subscribed, {max} are allowed (subscriptions_max); nothing was applied"

@@ -241,8 +241,7 @@ impl Shard {
 }
 
 const READS_SLOWLY: &str = "the client reads too slowly: values are left out until it has caught up, gaps say which";
-const SENT_ENOUGH: &str =
-    "the key is sent more than its bytes_per_s: values are left out until there is room, gaps say which";
+const SENT_ENOUGH: &str = "the key is sent more than it may be (bytes_per_s_per_key, or bytes_per_s of the key): values are left out until there is room, gaps say which";
 
 /// What a session that falls behind is told: whether it is its own doing or that of its key's limit.
 fn why_slow(session: &mut Session) -> (NoticeCode, &'static str) {

@@ -97,8 +97,9 @@ impl Shard {
         if let Err(OverKeyLimit { max }) = io.hold_subscriptions(key, count) {
             let text = format!(
                 "{count} (channel, symbol) pairs would be subscribed here; all connections of this key together may have \
-                 {max} (subscriptions of the key); nothing was applied"
+                 {max} (subscriptions_per_key, or subscriptions of the key); nothing was applied"
             );
+            self.stats.over_key_subscriptions += 1;
             return self.refuse(now, key, wanted.id.clone(), ErrorCode::TooManySubscriptions, text, Vec::new(), io);
         }
         if let Some(session) = self.sessions.by_key(key) {
