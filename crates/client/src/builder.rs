@@ -10,7 +10,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use wire::Encoding;
 
 use crate::driver::{Driver, LocalClock};
-use crate::engine::{Backoff, Config, Engine};
+use crate::engine::{Backoff, Config, Engine, Transports};
+use crate::event_stream::Target;
 use crate::{Books, Client, ConnectError, Connection, Event, socket};
 
 /// Sets up a [`Client`].
@@ -104,6 +105,13 @@ impl Builder {
         self
     }
 
+    /// The ways to the server. Where something refuses WebSockets, server-sent events take over unless it is said.
+    #[must_use]
+    pub fn transports(mut self, transports: Transports) -> Self {
+        self.config.transports = transports;
+        self
+    }
+
     /// How many events may wait for the program, at least 1; see [`Client`] for what happens then.
     #[must_use]
     pub fn events_max(mut self, events: u32) -> Self {
@@ -128,6 +136,8 @@ impl Builder {
     pub async fn connect(self) -> Result<Client, ConnectError> {
         let Self { url, bearer, config, events_max, books } = self;
         let request = socket::request(&url, config.encoding, bearer.as_deref())?;
+        let token = bearer.as_deref().or(config.auth_command.as_deref());
+        let target = Target::of(&request, socket::authorization(token)?);
         let clock = LocalClock::start();
         let (asks, asked) = mpsc::unbounded_channel();
         let (batches, received) = mpsc::unbounded_channel();
@@ -137,6 +147,7 @@ impl Builder {
             engine: Engine::new(config, clock.now()),
             clock,
             request,
+            target,
             asks: asked,
             batches,
             room: Arc::new(Semaphore::new(events_max as usize)),

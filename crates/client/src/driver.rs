@@ -10,11 +10,13 @@ use std::time::{Instant, SystemTime};
 
 use futures_util::FutureExt as _;
 use http::Request;
+use hyper::body::Bytes;
 use market::{Channel, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use wire::Encoding;
 
 use crate::engine::{Action, Counters, Engine, Now};
+use crate::event_stream::{EventStream, Streamed, Target, Unopened};
 use crate::socket::{Received, Socket};
 use crate::subscription::{Subscription, SymbolList};
 use crate::{Event, Lost, Ticket};
@@ -44,6 +46,8 @@ pub(crate) struct Driver {
     pub(crate) engine: Engine,
     pub(crate) clock: LocalClock,
     pub(crate) request: Request<()>,
+    /// The same server without a WebSocket
+    pub(crate) target: Target,
     pub(crate) encoding: Encoding,
     /// Unbounded because the program fills it, and its own memory is what it fills.
     pub(crate) asks: mpsc::UnboundedReceiver<Ask>,
@@ -73,13 +77,20 @@ enum Link {
     None,
     Connecting(Pin<Box<dyn Future<Output = Result<Socket, Lost>> + Send>>),
     Open(Box<Socket>),
+    Asking(Pin<Box<dyn Future<Output = Result<EventStream, Unopened>> + Send>>),
+    Streaming(Box<EventStream>),
 }
 
 /// What a link brought.
 enum News {
     Connected(Box<Result<Socket, Lost>>),
     Received(Received),
+    Streamed(Streamed),
+    Opened(Box<Result<EventStream, Unopened>>),
 }
+
+/// A list of instruments that was asked for beside a stream.
+type Fetched = (i64, Result<Bytes, Lost>);
 
 impl Link {
     /// # Cancel safety
@@ -89,6 +100,8 @@ impl Link {
             Self::None => pending().await,
             Self::Connecting(connecting) => News::Connected(Box::new(connecting.await)),
             Self::Open(socket) => News::Received(socket.receive().await),
+            Self::Asking(asking) => News::Opened(Box::new(asking.await)),
+            Self::Streaming(stream) => News::Streamed(stream.receive().await),
         }
     }
 }
@@ -98,8 +111,9 @@ impl Driver {
     pub(crate) async fn run(mut self) {
         let mut link = Link::None;
         let mut waiting: Vec<Event> = Vec::new();
+        let (fetching, mut fetched) = mpsc::unbounded_channel();
         loop {
-            self.perform(&mut link).await;
+            self.perform(&mut link, &fetching).await;
             waiting.append(&mut self.engine.take_events());
             if let Some(room) = self.room_for(&waiting) {
                 self.hand_over(&mut waiting, room);
@@ -117,7 +131,7 @@ impl Driver {
                 }
             };
             let wanted = self.wanted(&waiting);
-            // Each branch may be dropped unfinished: asks and messages stay where they are, a permit that was not given is
+            // Each branch may be dropped unfinished: asks, lists and messages stay where they are, a permit that was not given is
             // asked for again, and the alarm is set anew. The order does not matter: no branch starves another, since each
             // has its turn when it is drawn.
             tokio::select! {
@@ -139,6 +153,10 @@ impl Driver {
                     self.engine.heard(self.clock.now());
                 }
                 news = link.news(), if waiting.is_empty() => self.take(news, &mut link),
+                Some((number, list)) = fetched.recv() => {
+                    let list = list.map_err(|lost| lost.to_string());
+                    self.engine.fetched(number, list.as_deref().map_err(Clone::clone));
+                }
                 () = alarm, if due.is_some() => self.engine.timeout(self.clock.now()),
             }
         }
@@ -160,11 +178,21 @@ impl Driver {
         let _ = self.batches.send(Batch { events: std::mem::take(waiting), _room: room });
     }
 
-    async fn perform(&mut self, link: &mut Link) {
+    async fn perform(&mut self, link: &mut Link, fetching: &mpsc::UnboundedSender<Fetched>) {
         while let Some(action) = self.engine.action(self.clock.now()) {
             match action {
                 Action::Connect => {
                     *link = Link::Connecting(Box::pin(Socket::connect(self.request.clone(), self.encoding)));
+                }
+                Action::Open(request) => {
+                    *link = Link::Asking(Box::pin(EventStream::open(self.target.clone(), request)));
+                }
+                Action::FetchInstruments(number) => {
+                    let (target, fetching) = (self.target.clone(), fetching.clone());
+                    tokio::spawn(async move {
+                        // Nobody waits for it once the client is gone.
+                        let _ = fetching.send((number, target.instruments().await));
+                    });
                 }
                 Action::Send(command) => {
                     if let Link::Open(socket) = link
@@ -196,6 +224,27 @@ impl Driver {
                     self.engine.lost(lost, now);
                 }
             },
+            News::Opened(opened) => match *opened {
+                Ok(stream) => {
+                    *link = Link::Streaming(Box::new(stream));
+                    self.engine.connected(now);
+                }
+                Err(unopened) => {
+                    *link = Link::None;
+                    match unopened {
+                        Unopened::Refused(body, lost) => self.engine.stream_refused(&body, lost, now),
+                        Unopened::Lost(lost) => self.engine.lost(lost, now),
+                    }
+                }
+            },
+            News::Streamed(streamed) => {
+                self.streamed(streamed, link);
+                for _ in 1..MESSAGES_AT_ONCE {
+                    let Link::Streaming(stream) = link else { return };
+                    let Some(streamed) = stream.receive().now_or_never() else { return };
+                    self.streamed(streamed, link);
+                }
+            }
             News::Received(received) => {
                 self.received(received, link);
                 for _ in 1..MESSAGES_AT_ONCE {
@@ -214,6 +263,19 @@ impl Driver {
             Received::Lost(lost) => {
                 *link = Link::None;
                 self.engine.lost(lost, self.clock.now());
+            }
+        }
+    }
+
+    fn streamed(&mut self, streamed: Streamed, link: &mut Link) {
+        let now = self.clock.now();
+        self.engine.heard(now);
+        match streamed {
+            Streamed::Event(event) => self.engine.event(event, now),
+            Streamed::Other => {}
+            Streamed::Lost(lost) => {
+                *link = Link::None;
+                self.engine.lost(lost, now);
             }
         }
     }

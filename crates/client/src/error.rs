@@ -42,6 +42,17 @@ pub enum Lost {
         /// How long was waited
         after: Duration,
     },
+    /// The connection was reset
+    #[error("the connection was reset")]
+    Reset,
+    /// Neither a WebSocket nor the stream of events that takes its place could be had
+    #[error("{websocket}; without it, {stream}")]
+    Blocked {
+        /// Why there is no WebSocket
+        websocket: Box<Lost>,
+        /// Why there is no stream
+        stream: Box<Lost>,
+    },
     /// The server does not speak the protocol
     #[error("the server sent what is not the protocol: {0}")]
     Malformed(String),
@@ -61,9 +72,42 @@ impl Lost {
             Self::Refused { status, .. } => !(400..500).contains(status) || matches!(status, 408 | 429),
             Self::Closed { code: Some(code), .. } => !matches!(code, 1002 | 1003 | 1007 | 1009 | 4401 | 4409),
             Self::Unauthenticated(_) | Self::ByCaller => false,
+            Self::Blocked { stream, .. } => stream.may_reconnect(),
             _ => true,
         }
     }
+
+    /// When a server that refused wants us back.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            Self::Blocked { stream, .. } => stream.retry_after(),
+            _ => None,
+        }
+    }
+
+    /// Whether something on the way refuses WebSockets, as far as the end of a hand-shake tells.
+    pub(crate) fn suspicion(&self) -> Suspicion {
+        match self {
+            // The server's own words.
+            Self::Refused { status: 401 | 408 | 429 | 503, .. } => Suspicion::None,
+            // A proxy whose server is away says the same.
+            Self::Refused { status: 500.., .. } => Suspicion::Some,
+            Self::Refused { .. } => Suspicion::Certain,
+            Self::Reset | Self::Malformed(_) | Self::TimedOut { .. } | Self::Closed { code: None, .. } => {
+                Suspicion::Some
+            }
+            _ => Suspicion::None,
+        }
+    }
+}
+
+/// How sure it is that WebSockets are blocked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Suspicion {
+    None,
+    Some,
+    Certain,
 }
 
 /// Why [`crate::Client::connect`] failed.

@@ -10,6 +10,7 @@ use market::{Bar, BookUpdate, Channel, Level, Quote, Status, Ticker, Timestamp, 
 use wire::decode::{InstrumentDetails, InstrumentTerms};
 use wire::{ErrorCode, GapReason, Mode, NoticeCode, Recovered};
 
+use crate::engine::Transport;
 use crate::{BookProblem, Decimal, Lost};
 
 /// What happened.
@@ -221,6 +222,8 @@ pub enum Connection {
         /// Whether it is another run than before: the server was started anew, numbers begin anew, and what was in between
         /// is unknown
         epoch_changed: bool,
+        /// Which way it goes
+        transport: Transport,
     },
     /// It was lost, or could not be made; it is tried again
     Lost {

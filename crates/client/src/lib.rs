@@ -41,6 +41,7 @@ mod driver;
 pub mod engine;
 mod error;
 mod event;
+mod event_stream;
 mod socket;
 mod subscription;
 
@@ -48,7 +49,7 @@ pub use books::{BookProblem, BookState, Books};
 pub use builder::Builder;
 pub use client::{Client, Handle};
 pub use decimal::Decimal;
-pub use engine::{Backoff, Clock, Counters};
+pub use engine::{Backoff, Clock, Counters, Transport, Transports};
 pub use error::{ConnectError, Lost, RequestError};
 pub use event::{Connection, Event, GapCause, GapEvent, Origin, Ticket, Update};
 pub use market::{

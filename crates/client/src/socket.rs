@@ -25,7 +25,7 @@ const READ_BUFFER_BYTES: usize = 64 << 10;
 /// How long the server may take to take a command.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a refusal's body is repeated.
-const BODY_CHARS_MAX: usize = 200;
+pub(crate) const BODY_CHARS_MAX: usize = 200;
 
 pub(crate) struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -61,12 +61,18 @@ pub(crate) fn request(url: &str, encoding: Encoding, bearer: Option<&str>) -> Re
         Encoding::Json => Dialect::NativeJson,
     };
     request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(dialect.subprotocol()));
-    if let Some(token) = bearer {
-        let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| ConnectError::Token)?;
-        value.set_sensitive(true);
+    if let Some(value) = authorization(bearer)? {
         request.headers_mut().insert("authorization", value);
     }
     Ok(request)
+}
+
+/// The header that presents a token.
+pub(crate) fn authorization(token: Option<&str>) -> Result<Option<HeaderValue>, ConnectError> {
+    let Some(token) = token else { return Ok(None) };
+    let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| ConnectError::Token)?;
+    value.set_sensitive(true);
+    Ok(Some(value))
 }
 
 impl Socket {
@@ -130,19 +136,19 @@ fn lost(error: Error) -> Lost {
         Error::Capacity(error) => Lost::Malformed(error.to_string()),
         Error::Utf8(error) => Lost::Malformed(error),
         Error::ConnectionClosed | Error::AlreadyClosed => Lost::Closed { code: None, reason: String::new() },
-        Error::Io(error) => Lost::Network(io(&error)),
+        Error::Io(error) => io(&error),
         other => Lost::Network(other.to_string()),
     }
 }
 
 /// Without the number of the operating system, which says nothing to a person.
-fn io(error: &std::io::Error) -> String {
+pub(crate) fn io(error: &std::io::Error) -> Lost {
     use std::io::ErrorKind as K;
     match error.kind() {
-        K::ConnectionRefused => "nobody listens there (connection refused)".into(),
-        K::ConnectionReset => "the connection was reset".into(),
-        K::UnexpectedEof => "the connection ended".into(),
-        _ => error.to_string(),
+        K::ConnectionRefused => Lost::Network("nobody listens there (connection refused)".into()),
+        K::ConnectionReset => Lost::Reset,
+        K::UnexpectedEof => Lost::Closed { code: None, reason: String::new() },
+        _ => Lost::Network(error.to_string()),
     }
 }
 

@@ -154,7 +154,7 @@ fn control(message: ControlMessage) -> Value {
             json!({"type": "pong", "id": number(id.as_ref()), "time": time.0.to_string(), "sent_bytes": sent_bytes})
         }
         ControlMessage::Authenticated { .. } => json!({"type": "authenticated"}),
-        ControlMessage::Unknown => json!({"type": null}),
+        ControlMessage::Closed { .. } | ControlMessage::Unknown => json!({"type": null}),
     }
 }
 

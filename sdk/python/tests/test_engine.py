@@ -293,7 +293,7 @@ def test_silence_is_a_dead_connection():
 
 
 def test_a_server_that_does_not_open_the_session_in_time_is_left():
-    script = Script()
+    script = Script(transports=("websocket",))
     script.engine.connected(script.now)
     script.pass_time(10)
     assert str(script.events(Lost)[0].reason) == "the server did not open the session within 10 s"

@@ -25,7 +25,7 @@ const SILENCE_MIN: Duration = Duration::from_secs(1);
 /// How long commands wait after the server has refused one for its rate.
 const RATE_LIMITED_PAUSE: Duration = Duration::from_secs(2);
 /// What is waited for between the welcome and the first command.
-const AUTHENTICATE: &str = "answer the authentication";
+pub(super) const AUTHENTICATE: &str = "answer the authentication";
 
 impl Engine {
     /// A message of the server came: the payload of a text or binary frame.
@@ -36,7 +36,8 @@ impl Engine {
         self.heard_at = now.monotonic;
         self.counters.messages += 1;
         self.counters.bytes += payload.len() as u64;
-        let read = match self.config.encoding {
+        let encoding = if self.route.is_stream() { Encoding::Json } else { self.config.encoding };
+        let read = match encoding {
             Encoding::MessagePack if is_packed_data(payload) => self.packed(payload),
             Encoding::Json if is_text_data(payload) => self.text(payload),
             encoding => match decode_control(encoding, payload) {
@@ -104,6 +105,12 @@ impl Engine {
                     self.ready(now);
                 }
             }
+            ControlMessage::Subscribed { instruments, channels, recovered, .. } if self.route.is_stream() => {
+                self.stream_began(&instruments, channels, &recovered);
+            }
+            ControlMessage::Closed { code, message } if self.route.is_stream() => {
+                self.drop_connection(Lost::Closed { code: Some(code), reason: message }, now);
+            }
             ControlMessage::Subscribed { id, instruments, channels, mode, recovered } => {
                 let asked = self.answered(id.as_ref());
                 let snapshot = matches!(&asked, Some(Asked::Subscribe { command, .. }) if command.snapshot);
@@ -159,7 +166,7 @@ impl Engine {
                 }
                 self.events.push(Event::Notice { code, message });
             }
-            ControlMessage::Subscriptions { .. } | ControlMessage::Unknown => {}
+            ControlMessage::Subscriptions { .. } | ControlMessage::Closed { .. } | ControlMessage::Unknown => {}
         }
     }
 
@@ -177,7 +184,14 @@ impl Engine {
         let derived = if heartbeat.is_zero() { SILENCE_MAX } else { heartbeat * HEARTBEAT_HALVES_MAX / 2 };
         self.silence_max = self.config.silence_max.unwrap_or(derived.max(SILENCE_MIN));
         self.counters.connections += 1;
-        self.opened = Some(Connection::Connected { session, epoch, epoch_changed });
+        let transport = self.route.transport;
+        self.opened = Some(Connection::Connected { session, epoch, epoch_changed, transport });
+        if self.route.is_stream() {
+            if self.stream.changing && !epoch_changed {
+                self.opened = None;
+            }
+            return self.ready(now);
+        }
         if self.config.auth_command.is_some() {
             self.phase = Phase::Opening { stage: AUTHENTICATE, until };
             let id = self.next_id;
@@ -233,7 +247,7 @@ impl Engine {
     }
 }
 
-fn client_symbols(symbols: &Symbols) -> SymbolList {
+pub(super) fn client_symbols(symbols: &Symbols) -> SymbolList {
     match symbols {
         Symbols::All => SymbolList::All,
         Symbols::Named(names) => SymbolList::Named(names.clone()),

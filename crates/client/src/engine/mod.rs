@@ -22,6 +22,9 @@ mod messages;
 mod pace;
 mod positions;
 mod requests;
+mod route;
+mod server_events;
+mod stream;
 mod tape;
 mod wishes;
 
@@ -38,6 +41,12 @@ use clock::Estimate;
 use pace::Pace;
 use positions::Resumable;
 use requests::Asked;
+use route::Route;
+pub use route::{Transport, Transports};
+pub(crate) use server_events::EventParser;
+pub use server_events::ServerEvent;
+use stream::Stream;
+pub use stream::StreamRequest;
 use tape::Tape;
 use wishes::Wishes;
 
@@ -45,6 +54,9 @@ use crate::{Connection, Event, Lost};
 
 /// How long nothing may come from a server that sends no heartbeats; pings are answered in between.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Until the server has answered at all.
+const ANSWER: &str = "answer";
 
 /// How an [`Engine`] behaves.
 #[derive(Debug, Clone)]
@@ -63,6 +75,8 @@ pub struct Config {
     pub silence_max: Option<Duration>,
     /// For the jitter
     pub seed: u64,
+    /// The ways to the server
+    pub transports: Transports,
 }
 
 impl Default for Config {
@@ -75,6 +89,7 @@ impl Default for Config {
             ping_interval: Duration::from_secs(10),
             silence_max: None,
             seed: 0,
+            transports: Transports::default(),
         }
     }
 }
@@ -93,6 +108,10 @@ pub struct Now {
 pub enum Action {
     /// Connect, and tell [`Engine::connected`] or [`Engine::lost`]
     Connect,
+    /// Ask for a stream of events, and tell the same, or [`Engine::stream_refused`]; an earlier one is let go of
+    Open(StreamRequest),
+    /// Ask for the list of instruments over plain HTTP, and tell [`Engine::fetched`] with this number
+    FetchInstruments(i64),
     /// Send a message, in a text frame if the encoding is JSON
     Send(Vec<u8>),
     /// Let go of the connection; nothing is to be told
@@ -131,6 +150,8 @@ pub struct Engine {
     phase: Phase,
     wishes: Wishes,
     tape: Tape,
+    route: Route,
+    stream: Stream,
     epoch: Option<String>,
     limits: Limits,
     pace: Pace,
@@ -178,6 +199,8 @@ impl Engine {
             phase: Phase::Pausing { until: now.monotonic },
             wishes: Wishes::default(),
             tape: Tape::default(),
+            route: Route::new(config.transports),
+            stream: Stream::default(),
             epoch: None,
             limits: Limits::default(),
             pace: Pace::new(&Limits::default(), now.monotonic),
@@ -205,6 +228,7 @@ impl Engine {
     /// What the shell is to do next.
     pub fn action(&mut self, now: Now) -> Option<Action> {
         if matches!(self.phase, Phase::Ready { .. })
+            && !self.route.is_stream()
             && self.again_due.is_none()
             && let Some(command) = self.pace.pop(now.monotonic)
         {
@@ -222,6 +246,7 @@ impl Engine {
     pub fn due(&self) -> Option<Duration> {
         match self.phase {
             Phase::Pausing { until } | Phase::Opening { until, .. } => Some(until),
+            Phase::Ready { .. } if self.route.is_stream() => self.stream_due(),
             Phase::Ready { .. } => {
                 let commands = self.again_due.or_else(|| self.pace.due());
                 let silence = self.heard_at + self.silence_max;
@@ -251,6 +276,9 @@ impl Engine {
         if let Phase::Opening { until, .. } = self.phase {
             self.phase = Phase::Opening { stage: "open the session", until };
             self.heard_at = now.monotonic;
+            if self.route.is_stream() {
+                self.stream_opened(now);
+            }
         }
     }
 
@@ -259,6 +287,16 @@ impl Engine {
         if self.is_ended() || matches!(self.phase, Phase::Pausing { .. }) {
             return;
         }
+        let was_ready = self.is_ready() || std::mem::take(&mut self.stream.changing);
+        let authenticating = matches!(self.phase, Phase::Opening { stage: messages::AUTHENTICATE, .. });
+        let reason = if was_ready || authenticating {
+            reason
+        } else {
+            match self.route.failed(reason) {
+                Some(reason) => reason,
+                None => return self.connect(now),
+            }
+        };
         let Some(backoff) = self.config.reconnect.filter(|_| reason.may_reconnect()) else {
             return self.end(reason);
         };
@@ -270,16 +308,13 @@ impl Engine {
             Phase::Ready { .. } => self.failures = self.failures.min(Backoff::FAILURES_AFTER_SESSION_MAX),
             _ => {}
         }
-        let asked_back = match &reason {
-            Lost::Refused { retry_after: Some(after), .. } => Some(*after),
-            _ => self.asked_back.take(),
-        };
+        let asked_back = self.asked_back.take();
         let drawn = backoff.pause(self.failures, self.lots.draw());
         // The server draws the pauses of those that it sends away; ours comes on top only where it knows just the least.
-        let retry_in = match (asked_back, &reason) {
-            (Some(after), Lost::Refused { .. }) => after + drawn,
-            (Some(after), _) => after,
-            (None, _) => drawn,
+        let retry_in = match (reason.retry_after(), asked_back) {
+            (Some(after), _) => after + drawn,
+            (None, Some(after)) => after,
+            (None, None) => drawn,
         };
         self.failures = self.failures.saturating_add(1);
         self.forget_session();
@@ -300,6 +335,7 @@ impl Engine {
                 let after = self.config.connect_timeout;
                 self.drop_connection(Lost::TimedOut { what: stage, after }, now);
             }
+            Phase::Ready { .. } if self.route.is_stream() => self.stream_timeout(now),
             Phase::Ready { .. } => {
                 if now.monotonic >= self.heard_at + self.silence_max {
                     return self.drop_connection(Lost::Silent(self.silence_max), now);
@@ -318,8 +354,9 @@ impl Engine {
 
     fn connect(&mut self, now: Now) {
         let until = now.monotonic + self.config.connect_timeout;
-        self.phase = Phase::Opening { stage: "answer", until };
-        self.actions.push_back(Action::Connect);
+        self.phase = Phase::Opening { stage: ANSWER, until };
+        let action = if self.route.is_stream() { Action::Open(self.open_stream(now)) } else { Action::Connect };
+        self.actions.push_back(action);
     }
 
     fn drop_connection(&mut self, reason: Lost, now: Now) {
@@ -352,7 +389,11 @@ impl Engine {
     /// The session is open: everything that is wanted is said.
     fn ready(&mut self, now: Now) {
         self.phase = Phase::Ready { since: now.monotonic };
+        self.route.opened();
         self.events.extend(self.opened.take().map(Event::Connection));
+        if self.route.is_stream() {
+            return self.stream_ready();
+        }
         let unanswered = std::mem::take(&mut self.asked);
         self.ping(now);
         let resumable = Resumable { epoch: self.epoch.as_deref(), tape: &self.tape };

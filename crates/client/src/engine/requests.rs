@@ -130,7 +130,9 @@ impl Engine {
         }
         let id = self.next_id;
         self.next_id += 1;
-        if self.is_ready() {
+        if self.is_ready() && self.route.is_stream() {
+            self.ask_beside(id, &asked);
+        } else if self.is_ready() {
             self.say(id, &asked);
         }
         self.asked.insert(id, asked);

@@ -15,6 +15,8 @@ use crate::subscription::{Setting, Subscription, SymbolList};
 const COMMAND_BYTES: usize = 512;
 /// What a position costs beside its symbol: the channel's name, a number, headers.
 const POSITION_BYTES: usize = 24;
+/// Symbols of a request that take more are asked for as all: a server takes 16 KiB of a request's head.
+const QUERY_BYTES_MAX: usize = 8 << 10;
 /// What a symbol costs beside its characters.
 const SYMBOL_BYTES: usize = 4;
 
@@ -109,6 +111,31 @@ impl Wishes {
     pub(super) fn every_of_all(&self) -> ChannelSet {
         let every = |wish: &Wish| wish.all.is_some_and(|setting| setting.mode == Mode::Every);
         self.channels.iter().filter(|(_, wish)| every(wish)).map(|(channel, _)| *channel).collect()
+    }
+
+    /// The channels of which something is wanted.
+    pub(super) fn channels(&self) -> impl Iterator<Item = Channel> {
+        self.channels.keys().copied()
+    }
+
+    /// One request for all that is wanted: some of it may come though nobody asked, or more often than it was asked for.
+    pub(super) fn query(&self) -> Option<String> {
+        let settings = self.channels.values().flat_map(|wish| wish.all.iter().chain(wish.named.values()));
+        // Every element is no interval.
+        let interval = settings.map(|setting| match setting.mode {
+            Mode::Every => None,
+            Mode::Latest { interval_ms } => Some(interval_ms),
+        });
+        let interval = interval.min()?;
+        let names: BTreeSet<_> = self.channels.values().flat_map(|wish| wish.named.keys()).collect();
+        let mut symbols = names.into_iter().map(String::as_str).collect::<Vec<_>>().join(",");
+        if symbols.len() > QUERY_BYTES_MAX || self.channels.values().any(|wish| wish.all.is_some()) {
+            "*".clone_into(&mut symbols);
+        }
+        let channels = self.channels.keys().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let symbols = symbols.replace('=', "%3D").replace('^', "%5E");
+        let interval = interval.map(|interval_ms| format!("&interval_ms={interval_ms}")).unwrap_or_default();
+        Some(format!("symbols={symbols}&channels={channels}{interval}"))
     }
 
     /// The commands that subscribe all of it anew, resuming where that is possible.

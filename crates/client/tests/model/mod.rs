@@ -414,6 +414,9 @@ impl World {
             match action {
                 Action::Connect => self.connecting = true,
                 Action::Send(bytes) => self.up.push_back(bytes),
+                Action::Open(_) | Action::FetchInstruments(_) => {
+                    panic!("seed {}: nothing blocks a WebSocket", self.seed)
+                }
                 Action::Close => panic!("seed {}: the engine gave up: {:?}", self.seed, self.engine.take_events()),
             }
         }

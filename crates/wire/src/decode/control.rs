@@ -71,6 +71,11 @@ pub enum ControlMessage {
     Authenticated {
         expires: Option<Timestamp>,
     },
+    /// The end of a stream of events, in the place of a close frame
+    Closed {
+        code: u16,
+        message: String,
+    },
     /// A type that is not known here
     Unknown,
 }
@@ -146,7 +151,7 @@ enum Body {
         #[serde(default)]
         interval_ms: u32,
         #[serde(default)]
-        recovered: BTreeMap<String, BTreeMap<String, Recovered>>,
+        recovered: BTreeMap<String, BTreeMap<String, String>>,
     },
     Error {
         id: Option<CommandId>,
@@ -186,6 +191,11 @@ enum Body {
     },
     Authenticated {
         expires: Option<Time>,
+    },
+    Closed {
+        code: u16,
+        #[serde(default)]
+        message: String,
     },
     #[serde(other)]
     Unknown,
@@ -244,6 +254,7 @@ fn message(body: Body) -> Result<ControlMessage, MalformedControl> {
             instruments: instruments.into_iter().map(InstrumentBody::details).collect::<Result<_, _>>()?,
         },
         Body::Authenticated { expires } => ControlMessage::Authenticated { expires: expires.map(|time| time.0) },
+        Body::Closed { code, message } => ControlMessage::Closed { code, message },
         Body::Unknown => ControlMessage::Unknown,
     })
 }
@@ -278,9 +289,12 @@ fn known(names: &[String]) -> ChannelSet {
     names.iter().filter_map(|name| name.parse::<Channel>().ok()).collect()
 }
 
-fn flat(recovered: BTreeMap<String, BTreeMap<String, Recovered>>) -> Vec<(String, Channel, Recovered)> {
+fn flat(recovered: BTreeMap<String, BTreeMap<String, String>>) -> Vec<(String, Channel, Recovered)> {
     let streams = recovered.into_iter().flat_map(|(symbol, channels)| {
-        channels.into_iter().filter_map(move |(name, how)| Some((symbol.clone(), name.parse().ok()?, how)))
+        channels.into_iter().filter_map(move |(name, how)| {
+            let how = serde_json::from_value(how.into()).ok()?;
+            Some((symbol.clone(), name.parse().ok()?, how))
+        })
     });
     streams.collect()
 }

@@ -197,8 +197,8 @@ class Engine:
         was_ready = isinstance(phase, _Ready)
         if not was_ready and not self._stream.changing:
             blocked = self._route.blocked
-            upgrading = isinstance(phase, _Opening) and phase.stage == _ANSWER
-            if upgrading and self._route.failed(reason):
+            authenticating = isinstance(phase, _Opening) and phase.stage == _AUTHENTICATE
+            if not authenticating and self._route.failed(reason):
                 self._connect(now)
                 return
             if blocked is not None:

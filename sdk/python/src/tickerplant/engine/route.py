@@ -39,7 +39,8 @@ class Route:
             return False
         if self.transport == "sse":
             self.transport = "websocket"
-            return False
+            # What will never be a stream may be a WebSocket again.
+            return self.blocked is None and not reason.may_reconnect
         self._suspicions += reason.blocked != "no"
         enough = SUSPICIONS_MAX if self._worked else 1
         if reason.blocked == "yes" or (reason.blocked == "perhaps" and self._suspicions >= enough):

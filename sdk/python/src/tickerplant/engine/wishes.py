@@ -16,6 +16,8 @@ from ..subscription import ALL, Setting, Subscription
 _COMMAND_BYTES = 512
 _POSITION_BYTES = 48
 _SYMBOL_BYTES = 4
+# Symbols of a request that take more are asked for as all: a server takes 16 KiB of a request's head.
+_QUERY_BYTES_MAX = 8 << 10
 
 
 class Positions(Protocol):
@@ -157,6 +159,8 @@ class Wishes:
             return None
         intervals = [setting.interval_ms for setting in settings]
         fastest = None if None in intervals else min(interval for interval in intervals if interval is not None)
+        if sum(map(len, symbols)) + len(symbols) > _QUERY_BYTES_MAX:
+            symbols = {ALL}
         return sorted(self._channels), sorted(symbols), fastest
 
     def commands(self, bytes_max: int, positions: Positions) -> Iterator[Subscribe]:
