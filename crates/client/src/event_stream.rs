@@ -210,6 +210,7 @@ mod tls {
     use crate::Lost;
 
     /// Such an address has been refused before.
+    #[allow(clippy::unused_async, reason = "with TLS it waits")]
     pub(super) async fn wrap(_: &str, _: TcpStream) -> Result<MaybeTlsStream<TcpStream>, Lost> {
         Err(Lost::Network("this program is built without TLS (feature tls)".into()))
     }
