@@ -84,6 +84,7 @@ services:
 	@scripts/ensure-package prometheus
 	@scripts/ensure-package nginx-light nginx
 	@scripts/ensure-package haproxy
+	@scripts/ensure-package caddy
 
 # --- run ---
 

@@ -1,6 +1,7 @@
-"""The configurations in `deploy` for nginx and HAProxy, on the real programs, in front of the real server."""
+"""The configurations in `deploy` for nginx, HAProxy and Caddy, on the real programs, in front of the real server."""
 
 import asyncio
+import os
 import shutil
 import socket
 import subprocess
@@ -68,9 +69,22 @@ def haproxy(folder, port, upstream, pair):
     return ["haproxy", "-db", "-f", folder / "haproxy.cfg"]
 
 
+def caddy(folder, port, upstream, pair):
+    changes = {
+        # The certificate of the test instead of one that Caddy gets, and nothing on ports 80 and 2019.
+        "market.example.com {\n": "{\n\tadmin off\n\tauto_https disable_redirects\n}\n\n"
+        f"https://localhost:{port} {{\n\tbind 127.0.0.1\n\ttls {pair.certificate} {pair.key}\n",
+        "127.0.0.1:8080 {": f"{upstream} {{",
+    }
+    text = rewritten("Caddyfile", changes)
+    (folder / "Caddyfile").write_text(text)
+    return ["caddy", "run", "--adapter", "caddyfile", "--config", folder / "Caddyfile"]
+
+
 PROXIES = {
     "nginx": (nginx, ("nginx-light", "nginx"), ()),
     "haproxy": (haproxy, ("haproxy",), ("--proxy-protocol",)),
+    "caddy": (caddy, ("caddy",), ()),
 }
 
 
@@ -94,8 +108,10 @@ async def front(request, plant, authority, tmp_path):
     command = configure(folder, port, server.address, authority.issue())
     # Debian keeps programs of the system where a user's path does not lead.
     program = shutil.which(command[0], path="/usr/sbin:/usr/bin:/sbin:/bin")
+    # Caddy keeps what it knows below these.
+    environment = os.environ | {"XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     with (folder / "output").open("wb") as output:
-        process = subprocess.Popen([program, *map(str, command[1:])], stdout=output, stderr=output)
+        process = subprocess.Popen([program, *map(str, command[1:])], stdout=output, stderr=output, env=environment)
     try:
         async with asyncio.timeout(START_S):
             while True:
