@@ -38,6 +38,8 @@ class Market:
         self.books = {symbol: {} for symbol in SYMBOLS}
         self.states = {}
         """The whole book after each number"""
+        self.passed_over = {key: set() for key in STREAMS}
+        """Numbers of what nobody knows yet: not shown, and not missing"""
         self._lots = Random(epoch)
 
     def happen(self, key):
@@ -142,18 +144,22 @@ class Session:
         keys = [
             (symbol, channel) for symbol in command["symbols"] if symbol in SYMBOLS for channel in command["channels"]
         ]
-        unknown = [symbol for symbol in command["symbols"] if symbol not in SYMBOLS]
+        refused = {
+            "unknown_symbol": [symbol for symbol in command["symbols"] if symbol == "NOPE"],
+            "not_entitled": [symbol for symbol in command["symbols"] if symbol == "SECRET"],
+        }
         if not self.silent & set(keys):
-            await self._answer(command, keys, unknown)
+            await self._answer(command, keys, {code: symbols for code, symbols in refused.items() if symbols})
         async with self._changed:
             for key in keys:
                 self.subscribed[key] = self.subscribed.get(key, 0) + 1
             self._changed.notify_all()
 
-    async def _answer(self, command, keys, unknown):
-        error = {"type": "error", "id": command["id"], "code": "unknown_symbol", "message": "no", "symbols": unknown}
-        if unknown and not keys:
-            await self.send(error)
+    async def _answer(self, command, keys, refused):
+        head = {"type": "error", "id": command["id"], "message": "no"}
+        errors = [head | {"code": code, "symbols": symbols} for code, symbols in refused.items()]
+        if errors and not keys:
+            await self.send(errors[0])
             return
         gaps, states, missed, recovered = [], [], [], {}
         since = command.get("since") or {"epoch": None, "seqs": {}}
@@ -179,7 +185,7 @@ class Session:
         rows = [[symbol, number, -2, 0] for symbol, number in SYMBOLS.items() if symbol in command["symbols"]]
         answer = {"type": "subscribed", "id": command["id"], "instruments": rows, "channels": command["channels"]}
         await self.send(answer | {"mode": "every", "interval_ms": 0, "recovered": recovered})
-        if unknown:
+        for error in errors:
             await self.send(error)
         if gaps:
             await self.send([SENT_AT, *gaps])
@@ -198,6 +204,13 @@ async def torn(session):
 async def begin(session):
     await session.wanted(STREAMS)
     await session.publish(30)
+    # A status of a later server: its number is taken, and nothing is shown for it.
+    market = session.market
+    market.published["B", "status"].append([7, 9, "rumour"])
+    number = len(market.published["B", "status"])
+    market.passed_over["B", "status"].add(number)
+    await session.send([SENT_AT, market.element(("B", "status"), number)])
+    await session.publish(2, keys=[("B", "status")])
     # Of kinds and instruments that nobody knows yet, and what was sent already.
     await session.send([SENT_AT, [99, 7, 1, SENT_AT, "later"], [1, 5, 1, SENT_AT, 1, 1, 1, 1]])
     await session.send({"type": "weather", "sunny": True})

@@ -23,7 +23,7 @@ async def main(url):
         return runs[-1]["streams"].setdefault(f"{event.symbol} {event.channel}", empty)
 
     async with tickerplant.connect(url, reconnect=Backoff(first_s=0.001, longest_s=0.01)) as client:
-        client.subscribe(["trades", "quotes", "book.10", "status"], ["A", "B", "NOPE"])
+        client.subscribe(["trades", "quotes", "book.10", "status"], ["A", "B", "NOPE", "SECRET"])
         async for event in client:
             match event:
                 case Connected():

@@ -52,7 +52,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pauses = Backoff { first: Duration::from_millis(1), longest: Duration::from_millis(10), ..Backoff::default() };
     let mut client = Client::builder(url).reconnect(pauses).connect().await?;
     let channels = [Channel::Trades, Channel::Quotes, Channel::Book(BookDepth::Top10), Channel::Status];
-    client.subscribe(Subscription::to(channels, ["A", "B", "NOPE"]))?;
+    client.subscribe(Subscription::to(channels, ["A", "B", "NOPE", "SECRET"]))?;
     let (mut runs, mut refused, mut connections, mut wrong_books) = (Vec::new(), Vec::new(), 0, 0);
     while let Some(event) = client.next().await {
         match event {

@@ -127,9 +127,11 @@ fn subscribe() -> impl Strategy<Value = Subscribe> {
     let mode = prop_oneof![Just(Mode::Every), any::<u32>().prop_map(|interval_ms| Mode::Latest { interval_ms })];
     let seqs =
         prop::collection::btree_map(("[A-Z]{1,8}", prop::sample::select(Channel::ALL.to_vec())), any::<u64>(), 0..6);
-    let since = ("[0-9a-f]{0,16}", seqs).prop_map(|(epoch, seqs)| Since {
-        epoch,
-        seqs: seqs.into_iter().map(|((symbol, channel), seq)| (symbol, channel, seq)).collect(),
+    let since = ("[0-9a-f]{0,16}", seqs).prop_map(|(epoch, seqs)| {
+        let mut seqs: Vec<_> = seqs.into_iter().map(|((symbol, channel), seq)| (symbol, channel, seq)).collect();
+        // A command is a map of maps: it comes back in the order of the names.
+        seqs.sort_by_key(|(symbol, channel, _)| (symbol.clone(), channel.name()));
+        Since { epoch, seqs }
     });
     let flags = any::<(bool, bool)>();
     (channels, symbols, mode, prop::option::of(since), flags).prop_map(|(channels, symbols, mode, since, flags)| {

@@ -480,6 +480,12 @@ fn tolerated() -> Vec<Value> {
             json!([known]),
         ),
         data(
+            "a status to come",
+            json!([[7, 7, 1, TIME, 9, "rumour"], [1, 7, 2, TIME, 150, 20_000, 0, 5]]),
+            json!([with(unknown("status"), json!({"code": "rumour", "reason": "x"})), object("unknown", "x")]),
+            json!([known]),
+        ),
+        data(
             "a gap of a channel to come",
             json!([[8, 7, 1, TIME, "rumours", 1, 1, "slow"], [1, 7, 2, TIME, 150, 20_000, 0, 5]]),
             json!([

@@ -6,7 +6,7 @@
 import { WebSocket } from "ws";
 import { Client, SYSTEM } from "../../../web/sdk/dist/index.js";
 
-const symbols = ["A", "B", "NOPE"];
+const symbols = ["A", "B", "NOPE", "SECRET"];
 const channels = ["trades", "quotes", "book.10", "status"];
 const runs = [];
 const refused = new Set();

@@ -19,8 +19,10 @@ import type {
   Channel,
   CommandError,
   DataFrame,
+  Element,
   Instrument,
   Listing,
+  Passed,
   ServerMessage,
   Welcome,
 } from "./protocol/messages";
@@ -572,7 +574,8 @@ export class Client {
     for (const element of frame.elements) {
       this.#delivery.element(element);
     }
-    this.#emit("frame", { sentAt: frame.sentAt, receivedMs: nowMs, elements: frame.elements });
+    const elements = frame.elements.every(isElement) ? frame.elements : frame.elements.filter(isElement);
+    this.#emit("frame", { sentAt: frame.sentAt, receivedMs: nowMs, elements });
   }
 
   // Time.
@@ -691,6 +694,10 @@ export class Client {
       (listener as (event: ClientEvents[K]) => void)(event);
     }
   }
+}
+
+function isElement(one: Element | Passed): one is Element {
+  return one.type !== "passed";
 }
 
 /** An error that names no symbols is about all of them. */

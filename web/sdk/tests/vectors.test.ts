@@ -99,7 +99,8 @@ function normal(message: ServerMessage): unknown {
   const { type } = message;
   switch (message.type) {
     case "data": {
-      const elements = message.elements.map((element) => {
+      const shown = message.elements.filter((element) => element.type !== "passed");
+      const elements = shown.map((element) => {
         const { type, symbol, channel, snapshot, seq, time } = element;
         return { type, symbol, channel, snapshot, seq: String(seq), time: String(time), ...own(element) };
       });

@@ -10,7 +10,6 @@ import {
   type Client,
   type Decimal,
   decodeJson,
-  type Element,
   type Event,
   formatDecimal,
   formatTrimmed,
@@ -175,7 +174,9 @@ export class Detail {
         const message = decodeJson(text);
         if (message.type === "data" && interval === this.#interval) {
           for (const element of message.elements) {
-            this.#history(element);
+            if (element.type === "bar") {
+              this.#history(element);
+            }
           }
           this.#barsKind = "all";
           this.#barsDue = true;
@@ -186,15 +187,13 @@ export class Detail {
     );
   }
 
-  #history(element: Element): void {
-    if (element.type === "bar") {
-      const bar = chartBar(element);
-      // What has come live is newer than what was read.
-      if (!this.#newBars.has(bar.time)) {
-        this.#barsByTime.set(bar.time, bar);
-      }
-      this.#decimals = Math.max(0, -element.close.exponent);
+  #history(element: Bar): void {
+    const bar = chartBar(element);
+    // What has come live is newer than what was read.
+    if (!this.#newBars.has(bar.time)) {
+      this.#barsByTime.set(bar.time, bar);
     }
+    this.#decimals = Math.max(0, -element.close.exponent);
   }
 
   #bar(event: Bar): void {

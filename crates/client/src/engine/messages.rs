@@ -227,8 +227,14 @@ impl Engine {
             _ => None,
         };
         if let Some(Asked::Subscribe { command, .. }) = &asked {
+            let of_some = match code {
+                Some(ErrorCode::UnknownSymbol) => true,
+                // Without symbols it is about the channels, and nothing was applied.
+                Some(ErrorCode::NotEntitled) => !symbols.is_empty(),
+                _ => false,
+            };
             let (listed, whole) = match &command.symbols {
-                _ if code != Some(ErrorCode::UnknownSymbol) => (client_symbols(&command.symbols), true),
+                _ if !of_some => (client_symbols(&command.symbols), true),
                 Symbols::Named(names) => {
                     let whole = names.iter().all(|name| symbols.contains(name));
                     (SymbolList::Named(symbols.clone()), whole)

@@ -4,7 +4,7 @@
  * Invariant: each reader is handed what it is owed in order, and for what is missing a gap comes first; each is counted once.
  */
 import { type Integer, subtract } from "../protocol/integer";
-import type { Element, Gap, GapReason } from "../protocol/messages";
+import type { Element, Gap, GapReason, Passed } from "../protocol/messages";
 import type { Event } from "./queue";
 import { ALL, type Reader, type Stream, type Streams } from "./streams";
 
@@ -22,7 +22,7 @@ export class Delivery<R extends Recipient> {
     this.#streams = streams;
   }
 
-  element(element: Element): void {
+  element(element: Element | Passed): void {
     // What nobody wants any more is still on its way.
     const stream = this.#streams.covering(element.symbol, element.channel);
     if (stream === undefined) {
@@ -33,7 +33,9 @@ export class Delivery<R extends Recipient> {
       case "repeat":
         return;
       case "known":
-        this.#handState(stream, element);
+        if (element.type !== "passed") {
+          this.#handState(stream, element);
+        }
         return;
       case "hole":
         this.declare(stream, verdict.fromSeq, verdict.toSeq, "hole", element.time);
@@ -41,6 +43,9 @@ export class Delivery<R extends Recipient> {
       case "pass":
         this.counts.conflated += verdict.skipped;
         break;
+    }
+    if (element.type === "passed") {
+      return;
     }
     if (element.type === "gap") {
       this.counts.missed += Number(subtract(element.toSeq, element.fromSeq)) + 1;

@@ -9,7 +9,7 @@
  */
 import type { Command, Mode, Since } from "../protocol/commands";
 import { type Integer, subtract } from "../protocol/integer";
-import type { Channel, Element } from "../protocol/messages";
+import type { Channel, Element, Passed } from "../protocol/messages";
 
 /** Who is told of a stream's elements. */
 export interface Reader {
@@ -272,7 +272,7 @@ export class Streams<R extends Reader> {
   }
 
   /** Judges the number of an element that has come, and counts it as seen. */
-  judge(stream: Stream<R>, element: Element): Verdict {
+  judge(stream: Stream<R>, element: Element | Passed): Verdict {
     const before = stream.seq;
     const seq = element.seq;
     const every = this.#asking(stream).confirmed?.mode === "every";

@@ -7,7 +7,7 @@ import { barChannel, bookChannel, isChannel, MARKET_PHASES } from "./channels";
 import { control } from "./control";
 import { Decimal } from "./decimal";
 import { type Fields, integer, list, map, ProtocolError, small, text } from "./fields";
-import type { Channel, Element, Level, MarketPhase, ServerMessage, Timestamp, Trade } from "./messages";
+import type { Channel, Element, Level, Passed, ServerMessage, Timestamp, Trade } from "./messages";
 
 /** Whole numbers that a JSON number cannot be trusted with; they are read as text. */
 const LARGE = /("(?:seq|from_seq|to_seq|trade_id)"\s*:\s*)(\d{16,})/g;
@@ -29,7 +29,7 @@ function dataFrame(fields: Fields): ServerMessage {
   const data = list(fields["data"], "data");
   const elements = data
     .map((one) => element(map(one, "an element"), snapshot))
-    .filter((parsed): parsed is Element => parsed !== undefined);
+    .filter((parsed): parsed is Element | Passed => parsed !== undefined);
   return {
     type: "data",
     sentAt: time(fields["sent_at"], "sent_at"),
@@ -38,7 +38,7 @@ function dataFrame(fields: Fields): ServerMessage {
   };
 }
 
-function element(fields: Fields, snapshot: boolean): Element | undefined {
+function element(fields: Fields, snapshot: boolean): Element | Passed | undefined {
   const exact = (name: string): Decimal => decimal(fields[name], name);
   const type = text(fields["type"], "type");
   switch (type) {
@@ -101,13 +101,14 @@ function element(fields: Fields, snapshot: boolean): Element | undefined {
         turnover: typeof fields["turnover"] === "number" ? fields["turnover"] : Number.NaN,
         tradeCount: small(fields["trade_count"], "trade_count"),
       };
-    case "status":
-      return {
-        type,
-        ...head(fields, "status", snapshot),
-        code: phase(text(fields["code"], "code")),
-        reason: text(fields["reason"], "reason"),
-      };
+    case "status": {
+      const known = head(fields, "status", snapshot);
+      const said = text(fields["code"], "code");
+      const code = MARKET_PHASES.find((phase) => phase === said);
+      return code === undefined
+        ? { type: "passed", ...known }
+        : { type, ...known, code, reason: text(fields["reason"], "reason") };
+    }
     case "gap": {
       const channel = text(fields["channel"], "channel");
       return isChannel(channel)
@@ -137,10 +138,6 @@ function head<C extends Channel>(fields: Fields, channel: C, snapshot: boolean) 
 
 function side(value: unknown): Trade["side"] {
   return value === "buy" || value === "sell" ? value : "unknown";
-}
-
-function phase(code: string): MarketPhase {
-  return MARKET_PHASES.find((known) => known === code) ?? "closed";
 }
 
 function quoted(price: unknown, size: unknown): Level | undefined {

@@ -13,7 +13,7 @@ import { barChannel, bookChannel, isChannel, MARKET_PHASES } from "./channels";
 import { control } from "./control";
 import { Decimal } from "./decimal";
 import { integer, isMap, list, ProtocolError, small, text } from "./fields";
-import type { Channel, Directory, Element, Level, Listing, ServerMessage, Timestamp, Trade } from "./messages";
+import type { Channel, Directory, Element, Level, Listing, Passed, ServerMessage, Timestamp, Trade } from "./messages";
 
 export { ProtocolError } from "./fields";
 
@@ -42,7 +42,7 @@ function dataFrame(frame: readonly unknown[], directory: Directory): ServerMessa
   const sentAt = time(frame[0], "sent_at");
   const marker = frame[1];
   const snapshot = Array.isArray(marker) && marker[0] === SNAPSHOT_MARKER;
-  const elements: Element[] = [];
+  const elements: (Element | Passed)[] = [];
   const begin = snapshot ? 2 : 1;
   for (let at = begin; at < frame.length; at += 1) {
     const fields: unknown = frame[at];
@@ -64,7 +64,7 @@ function dataFrame(frame: readonly unknown[], directory: Directory): ServerMessa
 const KIND_MAX = 8;
 const SIDES: readonly Trade["side"][] = ["unknown", "buy", "sell"];
 
-function element(fields: readonly unknown[], listing: Listing, snapshot: boolean): Element | undefined {
+function element(fields: readonly unknown[], listing: Listing, snapshot: boolean): Element | Passed | undefined {
   const price = (at: number, name: string): Decimal => new Decimal(integer(fields[at], name), listing.priceExponent);
   const size = (at: number, name: string): Decimal => new Decimal(integer(fields[at], name), listing.sizeExponent);
   switch (fields[0]) {
@@ -127,13 +127,13 @@ function element(fields: readonly unknown[], listing: Listing, snapshot: boolean
         turnover: Number(fields[9]),
         tradeCount: small(fields[10], "trade_count"),
       };
-    case 7:
-      return {
-        type: "status",
-        ...head(fields, listing, "status", snapshot),
-        code: MARKET_PHASES[small(fields[4], "code")] ?? "closed",
-        reason: text(fields[5], "reason"),
-      };
+    case 7: {
+      const known = head(fields, listing, "status", snapshot);
+      const code = MARKET_PHASES[small(fields[4], "code")];
+      return code === undefined
+        ? { type: "passed", ...known }
+        : { type: "status", ...known, code, reason: text(fields[5], "reason") };
+    }
     case 8: {
       // [8, instrument_id, seq, time, channel, from_seq, to_seq, reason]
       const channel = text(fields[4], "channel");

@@ -133,11 +133,16 @@ export interface Gap extends EventHead {
 /** What data frames are made of. */
 export type Element = Trade | Quote | Bar | BookSnapshot | BookDelta | Ticker | Status | Gap;
 
+/** Of a stream that is known, in words of a later server: it takes its number, and nobody is told. */
+export interface Passed extends EventHead {
+  readonly type: "passed";
+}
+
 export interface DataFrame {
   readonly type: "data";
   /** The gateway's clock when it built the frame. */
   readonly sentAt: Timestamp;
-  readonly elements: readonly Element[];
+  readonly elements: readonly (Element | Passed)[];
   /** Elements of kinds or instruments that this side does not know. */
   readonly skipped: number;
 }
