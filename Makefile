@@ -24,6 +24,9 @@ CARGO_TARGET_DIR ?= target
 TARGET := $(abspath $(CARGO_TARGET_DIR))
 export CARGO_TARGET_DIR := $(TARGET)
 
+# What the tests cover beyond what is built when nothing is said.
+FEATURES := --features tickerplant/otlp
+
 # The tests of all suites share the debug build: things compile once.
 DEBUG_BINARY := $(TARGET)/debug/tickerplant
 RELEASE_BINARY := $(TARGET)/release/tickerplant
@@ -94,14 +97,14 @@ run: $(WEB_BUILD) ## build all with the dashboard inside, and serve a simulated 
 
 # All packages are named, so that they are built with the features that the tests of all packages have.
 examples: $(EXAMPLE_MODULES) $(SDK_BUILD) ## build what is in examples/, and the SDKs for the scenario that they share
-	cargo build --workspace --example bot --example csv_logger --example conformance
+	cargo build --workspace $(FEATURES) --example bot --example csv_logger --example conformance
 
 # --- test ---
 
 test: test-rust test-web test-python test-browser test-e2e ## run every test: Rust, web units, the Python SDK, browser, end to end
 
 test-rust: | tools ## Rust tests of all crates
-	cargo test --workspace --no-fail-fast
+	cargo test --workspace $(FEATURES) --no-fail-fast
 
 test-web: $(WEB_MODULES) ## unit tests of the web code
 	npm --prefix web test
@@ -119,7 +122,7 @@ test-e2e: $(VENV) $(E2E_MODULES) chromium services $(DEBUG_BINARY) examples $(WE
 # features that the tests have, and nothing is compiled twice.
 .PHONY: $(DEBUG_BINARY)
 $(DEBUG_BINARY): | tools
-	cargo build --workspace --bin tickerplant --example bot
+	cargo build --workspace $(FEATURES) --bin tickerplant --example bot
 
 # --- what the protocol's own test suite and random input find ---
 
@@ -176,7 +179,7 @@ lint: lint-rust lint-deps lint-web lint-python lint-docs ## formatting and stati
 
 lint-rust: | tools
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace $(FEATURES) --all-targets -- -D warnings
 
 lint-deps: | tools
 	@command -v cargo-deny >/dev/null || { echo "installing cargo-deny, once"; cargo install cargo-deny --locked --quiet; }

@@ -24,7 +24,7 @@ use crate::connection::{self, Doors};
 use crate::metrics as names;
 use crate::state::Shared;
 use crate::upgrade::{OriginPolicy, UpgradeState};
-use crate::{assets, auth, history, http_policy, rest, stream, upgrade};
+use crate::{assets, auth, history, http_policy, rest, stream, traces, upgrade};
 
 /// Nothing here takes a body worth speaking of.
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -62,12 +62,7 @@ pub(crate) fn router(shared: &Arc<Shared>, origins: OriginPolicy) -> Router {
         .layer(header(CONTENT_SECURITY_POLICY, NO_PAGE))
         .layer(header(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
         .layer(header(HeaderName::from_static("cross-origin-resource-policy"), "same-origin"))
-        .layer(TraceLayer::new_for_http().make_span_with(span))
-}
-
-/// What a request is called in logs: without its query, in which somebody may have put a secret.
-fn span(request: &hyper::Request<axum::body::Body>) -> tracing::Span {
-    tracing::debug_span!("request", method = %request.method(), path = request.uri().path())
+        .layer(TraceLayer::new_for_http().make_span_with(traces::request).on_response(traces::response))
 }
 
 /// The routes that the OpenAPI document describes; a test holds the two together.

@@ -35,6 +35,7 @@ mod shard;
 mod state;
 mod stream;
 mod tls;
+pub mod traces;
 mod tuned;
 mod upgrade;
 mod watched;

@@ -15,6 +15,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::settings::LogFormat;
+use crate::traces::{self, Traces};
 
 /// Lines of one place in the code in a second: enough to see what happens, too few to fill a disk.
 const LINES_MAX: u32 = 10;
@@ -25,15 +26,24 @@ const SESSION_TARGET: &str = "session";
 
 /// A way to change the filter.
 #[derive(Debug, Clone)]
-pub(crate) struct Logs(reload::Handle<EnvFilter, Registry>);
+pub(crate) struct Logs {
+    filter: reload::Handle<EnvFilter, Registry>,
+    traced: bool,
+}
 
 impl Logs {
-    /// Begins to write. To be called once.
-    pub(crate) fn begin(filter: EnvFilter, format: LogFormat) -> io::Result<Self> {
-        let (filter, handle) = reload::Layer::new(filter);
+    /// Begins to write, and to send traces to the collector if there is one. To be called once.
+    pub(crate) fn begin(
+        filter: EnvFilter,
+        format: LogFormat,
+        collector: Option<&str>,
+    ) -> io::Result<(Self, Option<Traces>)> {
+        let traced = collector.is_some();
+        let (filter, handle) = reload::Layer::new(if traced { with_traces(filter) } else { filter });
+        let (spans, traces) = collector.map(traces::collect).transpose().map_err(io::Error::other)?.unzip();
         let repetition = Repetition::default();
         let left_out = repetition.clone();
-        let logs = tracing_subscriber::registry().with(filter).with(repetition);
+        let logs = tracing_subscriber::registry().with(filter).with(repetition).with(spans);
         let lines = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
         // Not `init`, which would take in what libraries tell the crate `log` too: the one that reads WebSockets writes whole
         // messages there at level trace, and with them tokens.
@@ -48,14 +58,20 @@ impl Logs {
                 left_out.tell();
             }
         })?;
-        Ok(Self(handle))
+        Ok((Self { filter: handle, traced }, traces))
     }
 
     /// Goes by another filter from now on.
     pub(crate) fn set(&self, filter: EnvFilter) {
         // It fails only when there are no logs any more.
-        let _ = self.0.reload(filter);
+        let _ = self.filter.reload(if self.traced { with_traces(filter) } else { filter });
     }
+}
+
+/// Lets spans pass whatever is logged.
+fn with_traces(filter: EnvFilter) -> EnvFilter {
+    let target = gateway::traces::TARGET;
+    filter.add_directive(format!("{target}=debug").parse().expect("a module and a level"))
 }
 
 /// Counts lines by their place in the code, of which there are as many as the program has.

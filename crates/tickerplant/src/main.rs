@@ -19,6 +19,7 @@ mod report;
 mod serve;
 mod settings;
 mod stop;
+mod traces;
 mod views;
 
 use std::io::Write as _;

@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::exit::Failure;
 use crate::settings::{AuthSetting, FeedSpec, LogFormat, Settings};
+use crate::traces;
 
 /// Stands for no time limit: longer than any connection lasts, and far from the end of the clock.
 const NO_TIMEOUT: Duration = Duration::from_hours(365 * 24);
@@ -22,6 +23,7 @@ pub(crate) struct Plan {
     pub(crate) source: Source,
     pub(crate) log: EnvFilter,
     pub(crate) log_format: LogFormat,
+    pub(crate) otlp_endpoint: Option<String>,
 }
 
 /// Where ticks come from.
@@ -35,6 +37,9 @@ pub(crate) enum Source {
 impl Plan {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Failure> {
         check_admin(settings)?;
+        if let Some(endpoint) = &settings.otlp_endpoint {
+            traces::check(endpoint).map_err(|wrong| Failure::Setting(format!("otlp_endpoint: {wrong}")))?;
+        }
         Ok(Self {
             gateway: gateway::Config {
                 record: record_config(settings)?,
@@ -45,6 +50,7 @@ impl Plan {
             log: EnvFilter::try_new(&settings.log)
                 .map_err(|error| Failure::Setting(format!("log: {:?} is not a filter: {error}", settings.log)))?,
             log_format: settings.log_format,
+            otlp_endpoint: settings.otlp_endpoint.clone(),
         })
     }
 }

@@ -18,11 +18,11 @@ use crate::stop;
 
 /// Records without serving, until the feed has ended or it is stopped.
 pub(crate) fn record(plan: Plan) -> Result<(), Failure> {
-    let Plan { gateway, source, log, log_format } = plan;
+    let Plan { gateway, source, log, log_format, otlp_endpoint: _ } = plan;
     if gateway.record.is_none() {
         return Err(Failure::Setting("record: it is not said where to: --out FILE or FOLDER".into()));
     }
-    Logs::begin(log, log_format).context("cannot write logs")?;
+    Logs::begin(log, log_format, None).context("cannot write logs")?;
     let stop = stop::listen().context("cannot listen for signals")?;
     let feed = source.open()?;
     match gateway::record(gateway, feed, stop).map_err(failure)? {
@@ -33,8 +33,9 @@ pub(crate) fn record(plan: Plan) -> Result<(), Failure> {
 
 /// Serves until it is stopped.
 pub(crate) fn serve(plan: Plan, loaded: &Loaded) -> Result<(), Failure> {
-    let Plan { gateway, source, log, log_format } = plan;
-    let logs = Logs::begin(log, log_format).context("cannot write logs")?;
+    let Plan { gateway, source, log, log_format, otlp_endpoint } = plan;
+    // Held to the end, when what is left of them is sent.
+    let (logs, _traces) = Logs::begin(log, log_format, otlp_endpoint.as_deref()).context("cannot write logs")?;
     let stop = stop::listen().context("cannot listen for signals")?;
     let feed = source.open()?;
     let (listen, everybody) = (gateway.listen, matches!(gateway.auth, AuthConfig::Off));

@@ -266,6 +266,10 @@ pub(crate) struct Settings {
     /// How to write logs
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text", help_heading = "Logs")]
     pub(crate) log_format: LogFormat,
+    /// Where to send traces of requests and commands: a collector of OpenTelemetry (OTLP over HTTP), such as
+    /// <http://127.0.0.1:4318>; they are not made when this is not given
+    #[arg(long, value_name = "URL", help_heading = "Logs")]
+    pub(crate) otlp_endpoint: Option<String>,
 }
 
 /// `--forwarded-header`

@@ -143,7 +143,7 @@ impl Debugged {
         });
     }
 
-    fn id(&self, key: SessionKey) -> SessionId {
+    pub(super) fn id(&self, key: SessionKey) -> SessionId {
         SessionId { shard: self.shard, key }
     }
 }

@@ -23,6 +23,7 @@ use super::sockets::Sockets;
 use super::{Inbox, NewSession, NewStream, Order};
 use crate::metrics as names;
 use crate::state::Shared;
+use crate::traces;
 
 /// The buffer that all sockets of a shard are read into.
 const READ_BYTES: usize = 64 * 1024;
@@ -515,6 +516,7 @@ fn reader_config(limits: &wire::Limits) -> ReaderConfig {
 
 /// Passes a message on, and answers what the hub asks of it before the next.
 fn message(hub: &mut Shard, now: Now, key: SessionKey, encoding: Encoding, payload: &[u8], sockets: &mut Sockets) {
+    let _span = traces::command(|| sockets.debugged.id(key), encoding, payload).entered();
     sockets.debugged.command(key, encoding, payload);
     hub.message(now, key, encoding, payload, sockets);
     if let Some(attempt) = sockets.attempt.take() {
