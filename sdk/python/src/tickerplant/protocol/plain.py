@@ -1,39 +1,41 @@
 """Data frames in JSON.
 
-Invariant: prices and sizes go from decimal text to integers of the instrument's exponent, exactly or not at all.
+Invariant: prices and sizes go from decimal text to integers of the instrument's exponent, exactly or not at all; then an
+element is what it is in MessagePack.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from ..errors import ProtocolError
-from .channels import BAR_CHANNELS, BOOK_CHANNELS, CHANNELS
 from .directory import Directory
-from .elements import (
-    Bar,
-    BookDelta,
-    BookSnapshot,
-    Element,
-    Gap,
-    InstrumentTerms,
-    MantissaLevel,
-    Phase,
-    Quote,
-    Side,
-    Status,
-    Ticker,
-    Trade,
-)
+from .elements import Element, InstrumentTerms
 from .exact import mantissa
 from .fields import Fields, mapping, sequence, text, timestamp, unsigned
 from .frame import Frame, Unknown
-from .packed import PHASES
+from .shapes import (
+    BAR,
+    BOOK_DELTA,
+    BOOK_SNAPSHOT,
+    GAP,
+    PHASES,
+    QUOTE,
+    SIDES,
+    STATUS,
+    TICKER,
+    TRADE,
+    element,
+)
 
-_SIDES: dict[str, Side] = {"buy": "buy", "sell": "sell"}
-_PHASES: dict[str, Phase] = {phase: phase for phase in PHASES}
+_SIDE_NUMBERS = {side: number for number, side in enumerate(SIDES)}
+_PHASE_NUMBERS = {phase: number for number, phase in enumerate(PHASES)}
+
+Reader: TypeAlias = Callable[[Any, str, InstrumentTerms], Any]
+"""From a field as JSON has it, its name and its instrument, to what MessagePack has in its place."""
 
 
 def parse(payload: str | bytes) -> Any:
@@ -57,75 +59,107 @@ def decode_plain(message: Fields, directory: Directory) -> Frame:
         if terms is None:
             elements.append(Unknown(None, None, seq))
         else:
-            elements.append(_element(fields, terms, seq, sent_at, snapshot))
+            elements.append(element(_packed(fields, seq, terms), directory.by_id, sent_at, snapshot))
     return Frame(sent_at, snapshot, elements)
 
 
-def _element(fields: Fields, terms: InstrumentTerms, seq: int, sent_at: int, snapshot: bool) -> Element | Unknown:
-    kind = text(fields.get("type"), "type")
+def _packed(fields: Fields, seq: int, terms: InstrumentTerms) -> list[Any]:
+    """The fields in the order in which MessagePack has them; those of an unknown kind are left out."""
+    kind, layout = _LAYOUTS.get(text(fields.get("type"), "type"), _UNKNOWN)
     time = timestamp(fields.get("time"), "time")
+    return [kind, terms.id, seq, time, *[read(fields.get(name), name, terms) for name, read in layout]]
 
-    def price(name: str) -> int:
-        return mantissa(text(fields.get(name), name), terms.price_exponent, name)
 
-    def size(name: str) -> int:
-        return mantissa(text(fields.get(name), name), terms.size_exponent, name)
+def _price(value: Any, name: str, terms: InstrumentTerms) -> int:
+    return mantissa(text(value, name), terms.price_exponent, name)
 
-    def level(name: str) -> MantissaLevel | None:
-        sized = f"{name}_size"
-        return None if fields.get(name) is None or fields.get(sized) is None else (price(name), size(sized))
 
-    def levels(name: str) -> list[MantissaLevel]:
-        found = []
-        for pair in sequence(fields.get(name), name):
-            if not isinstance(pair, list) or len(pair) < 2:
-                raise ProtocolError(f"a level of {name} is not a pair")
-            at, much = text(pair[0], name), text(pair[1], name)
-            found.append((mantissa(at, terms.price_exponent, name), mantissa(much, terms.size_exponent, name)))
-        return found
+def _size(value: Any, name: str, terms: InstrumentTerms) -> int:
+    return mantissa(text(value, name), terms.size_exponent, name)
 
-    def count(name: str) -> int:
-        return unsigned(fields.get(name), name)
 
-    match kind:
-        case "trade":
-            side = _SIDES.get(text(fields.get("side"), "side"), "unknown")
-            return Trade(terms, seq, time, sent_at, snapshot, price("price"), size("size"), side, count("trade_id"))
-        case "quote":
-            return Quote(terms, seq, time, sent_at, snapshot, level("bid"), level("ask"))
-        case "bar":
-            interval_s = count("interval_s")
-            channel = BAR_CHANNELS.get(interval_s)
-            if channel is None:
-                return Unknown(terms.id, None, seq)
-            prices = price("open"), price("high"), price("low"), price("close")
-            closed = fields.get("closed") is True
-            volume, trades = size("volume"), count("trade_count")
-            return Bar(terms, seq, time, sent_at, snapshot, channel, interval_s, *prices, volume, trades, closed)
-        case "book_snapshot" | "book_delta":
-            depth = count("depth")
-            channel = BOOK_CHANNELS.get(depth)
-            if channel is None:
-                return Unknown(terms.id, None, seq)
-            make = BookSnapshot if kind == "book_snapshot" else BookDelta
-            sides = levels("bids"), levels("asks")
-            return make(terms, seq, time, sent_at, snapshot, channel, depth, *sides, count("checksum"))
-        case "ticker":
-            turnover = fields.get("turnover")
-            turnover = float(turnover) if isinstance(turnover, (int, float)) else math.nan
-            prices = price("last"), price("open"), price("high"), price("low")
-            volume, trades = size("volume"), count("trade_count")
-            return Ticker(terms, seq, time, sent_at, snapshot, *prices, volume, turnover, trades)
-        case "status":
-            code = _PHASES.get(text(fields.get("code"), "code"))
-            if code is None:
-                return Unknown(terms.id, "status", seq)
-            return Status(terms, seq, time, sent_at, snapshot, code, text(fields.get("reason"), "reason"))
-        case "gap":
-            name = text(fields.get("channel"), "channel")
-            if name not in CHANNELS:
-                return Unknown(terms.id, None, seq)
-            numbers = count("from_seq"), count("to_seq")
-            return Gap(terms, seq, time, sent_at, False, name, *numbers, text(fields.get("reason"), "reason"))
-        case _:
-            return Unknown(terms.id, None, seq)
+def _price_if_any(value: Any, name: str, terms: InstrumentTerms) -> int | None:
+    return None if value is None else _price(value, name, terms)
+
+
+def _size_if_any(value: Any, name: str, terms: InstrumentTerms) -> int | None:
+    return None if value is None else _size(value, name, terms)
+
+
+def _count(value: Any, name: str, _: InstrumentTerms) -> int:
+    return unsigned(value, name)
+
+
+def _flag(value: Any, _: str, __: InstrumentTerms) -> bool:
+    return value is True
+
+
+def _approximate(value: Any, _: str, __: InstrumentTerms) -> float:
+    return float(value) if isinstance(value, (int, float)) else math.nan
+
+
+def _side(value: Any, name: str, _: InstrumentTerms) -> int:
+    return _SIDE_NUMBERS.get(text(value, name), 0)  # type: ignore[call-overload, no-any-return]
+
+
+def _phase(value: Any, name: str, _: InstrumentTerms) -> int:
+    return _PHASE_NUMBERS.get(text(value, name), len(PHASES))  # type: ignore[call-overload, no-any-return]
+
+
+def _word(value: Any, name: str, _: InstrumentTerms) -> str:
+    return text(value, name)
+
+
+def _levels(value: Any, name: str, terms: InstrumentTerms) -> list[tuple[int, int]]:
+    found = []
+    for pair in sequence(value, name):
+        if not isinstance(pair, list) or len(pair) < 2:
+            raise ProtocolError(f"a level of {name} is not a pair")
+        found.append((_price(pair[0], name, terms), _size(pair[1], name, terms)))
+    return found
+
+
+_BOOK: tuple[tuple[str, Reader], ...] = (
+    ("depth", _count),
+    ("bids", _levels),
+    ("asks", _levels),
+    ("checksum", _count),
+)
+_LAYOUTS: dict[str, tuple[int, tuple[tuple[str, Reader], ...]]] = {
+    "trade": (TRADE, (("price", _price), ("size", _size), ("side", _side), ("trade_id", _count))),
+    "quote": (
+        QUOTE,
+        (("bid", _price_if_any), ("bid_size", _size_if_any), ("ask", _price_if_any), ("ask_size", _size_if_any)),
+    ),
+    "bar": (
+        BAR,
+        (
+            ("interval_s", _count),
+            ("open", _price),
+            ("high", _price),
+            ("low", _price),
+            ("close", _price),
+            ("volume", _size),
+            ("trade_count", _count),
+            ("closed", _flag),
+        ),
+    ),
+    "book_snapshot": (BOOK_SNAPSHOT, _BOOK),
+    "book_delta": (BOOK_DELTA, _BOOK),
+    "ticker": (
+        TICKER,
+        (
+            ("last", _price),
+            ("open", _price),
+            ("high", _price),
+            ("low", _price),
+            ("volume", _size),
+            ("turnover", _approximate),
+            ("trade_count", _count),
+        ),
+    ),
+    "status": (STATUS, (("code", _phase), ("reason", _word))),
+    "gap": (GAP, (("channel", _word), ("from_seq", _count), ("to_seq", _count), ("reason", _word))),
+}
+"""By the type: the number of its kind, and its fields in their order."""
+_UNKNOWN: tuple[int, tuple[tuple[str, Reader], ...]] = (0, ())
