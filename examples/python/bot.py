@@ -7,7 +7,6 @@ Money is counted in `Decimal`s; the bot does nothing while its book is not whole
 """
 
 import asyncio
-import contextlib
 import sys
 from decimal import Decimal
 
@@ -93,5 +92,9 @@ def say(line):
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         sys.exit("usage: bot.py SYMBOL [URL]")
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(main(*sys.argv[1:]))
+    except tickerplant.TickerplantError as error:
+        sys.exit(f"bot: {error}")
+    except KeyboardInterrupt:
+        pass

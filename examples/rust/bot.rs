@@ -8,6 +8,7 @@
 //! **Invariant:** money is counted in integers of the price's exponent; the bot does nothing while its book is not whole.
 
 use std::io::{self, Write as _};
+use std::process::ExitCode;
 
 use tickerplant_client::{
     BookDepth, BookSide, BookState, Channel, Client, Connection, Decimal, Event, Price, Subscription,
@@ -31,7 +32,17 @@ enum Side {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bot: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let symbol = args.next().ok_or("usage: bot SYMBOL [URL]")?;
     let url = args.next().unwrap_or_else(|| "ws://127.0.0.1:8080/ws".to_owned());

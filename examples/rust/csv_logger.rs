@@ -8,11 +8,22 @@
 //! a row of kind `epoch` all numbers begin anew.
 
 use std::io::{self, BufWriter, Write as _};
+use std::process::ExitCode;
 
 use tickerplant_client::{Channel, Client, Connection, Event, Origin, Subscription, SymbolList};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("csv_logger: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let url = args.next().ok_or("usage: csv_logger URL [SYMBOL ...]")?;
     let symbols: Vec<String> = args.collect();

@@ -65,7 +65,7 @@ for await (const event of client.subscribe({ channels: ["trades"], symbols })) {
   } else if (event.type === "gap") {
     console.log(`${event.symbol}: trades are missing (${event.reason}), a crossing may have been among them`);
   } else {
-    console.error(event.message);
+    console.error(`${event.symbol}: ${event.message}`);
     process.exit(1);
   }
 }

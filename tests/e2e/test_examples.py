@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 
@@ -214,3 +215,13 @@ def test_a_csv_file_has_every_number_or_a_row_that_names_it(plant, run):
                 last[stream] = int(seq)
     assert epochs == 1
     assert len(last) == 4, "trades and quotes of two symbols"
+
+
+@pytest.mark.parametrize("language", ["rust", "python", "csv"])
+def test_without_a_server_an_example_says_so_in_one_line(run, language):
+    nowhere = SimpleNamespace(http="http://127.0.0.1:9", ws="ws://127.0.0.1:9/ws")
+    command = [RUST / "csv_logger", nowhere.ws] if language == "csv" else BOTS[language]("BTC-USD", nowhere)
+    program = run(*command, env={"PYTHONPATH": str(plants.ROOT / "sdk/python/src")})
+    assert program.process.wait(WAIT_S) == 1
+    (line,) = program.until(bool)
+    assert "nobody listens there" in line
