@@ -51,7 +51,7 @@ fn once(verify: &str, time: Duration) -> anyhow::Result<(f64, f64, f64)> {
     thread::spawn(move || serve(&listener));
     let cli = Cli::parse_from(["loadtest", "run", "--url", &url, "--connections", "1", "--verify-connections", verify]);
     let Command::Run(options) = cli.command else { anyhow::bail!("not a run") };
-    let plan = Arc::new(Plan::new(&options, address, || Ok(Vec::new()))?);
+    let plan = Arc::new(Plan::new(&options, address, None, || Ok(Vec::new()))?);
     let swarm = Swarm::new(plan, Share { index: 0, count: 1 }, Clock::since(clock::wall_ns()), 1)?;
     let (order, orders) = channel();
     let (tell, told) = channel();

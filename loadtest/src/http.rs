@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
+use crate::tls::{Stream, Tls};
 use crate::upgrade::Target;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,10 +22,11 @@ const BODY_BYTES_MAX: u64 = 64 << 20;
 ///
 /// # Errors
 /// No answer, or another one than 200.
-pub(crate) fn get(address: SocketAddr, authority: &str, path: &str) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+pub(crate) fn get(address: SocketAddr, tls: Option<&Tls>, authority: &str, path: &str) -> anyhow::Result<String> {
+    let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
+    let mut stream = Stream::new(stream, tls)?;
     // HTTP/1.0 keeps the answer in one piece and ends it with the connection.
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
@@ -52,8 +54,8 @@ struct Instrument {
 ///
 /// # Errors
 /// It does not list them.
-pub(crate) fn symbols(address: SocketAddr, target: &Target) -> anyhow::Result<Vec<String>> {
-    let body = get(address, &target.authority, "/api/v1/instruments")?;
+pub(crate) fn symbols(address: SocketAddr, tls: Option<&Tls>, target: &Target) -> anyhow::Result<Vec<String>> {
+    let body = get(address, tls, &target.authority, "/api/v1/instruments")?;
     let list: Instruments = serde_json::from_str(&body)?;
     Ok(list.instruments.into_iter().map(|instrument| instrument.symbol).collect())
 }
@@ -62,8 +64,12 @@ pub(crate) fn symbols(address: SocketAddr, target: &Target) -> anyhow::Result<Ve
 ///
 /// # Errors
 /// It has none.
-pub(crate) fn metrics(address: SocketAddr, target: &Target) -> anyhow::Result<BTreeMap<String, f64>> {
-    Ok(parse_metrics(&get(address, &target.authority, &target.path)?))
+pub(crate) fn metrics(
+    address: SocketAddr,
+    tls: Option<&Tls>,
+    target: &Target,
+) -> anyhow::Result<BTreeMap<String, f64>> {
+    Ok(parse_metrics(&get(address, tls, &target.authority, &target.path)?))
 }
 
 fn parse_metrics(text: &str) -> BTreeMap<String, f64> {

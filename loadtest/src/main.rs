@@ -34,6 +34,7 @@ mod swarm;
 mod table;
 mod tally;
 mod text;
+mod tls;
 mod upgrade;
 mod workload;
 

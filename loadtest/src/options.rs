@@ -79,6 +79,12 @@ pub(crate) struct Options {
     /// Where the server's WebSocket endpoint is
     #[arg(long, default_value = "ws://127.0.0.1:8080/ws", help_heading = "Server")]
     pub(crate) url: Target,
+    /// The authorities (PEM) of which one must have signed the certificate of a wss:// server
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure", help_heading = "Server")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Take any certificate of a wss:// server
+    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set, help_heading = "Server")]
+    pub(crate) insecure: bool,
     /// What the server speaks: the native protocol, or anything
     #[arg(long, value_enum, default_value = "native", help_heading = "Server")]
     pub(crate) protocol: Protocol,

@@ -15,7 +15,8 @@ use serde_json::json;
 use crate::options::{Format, Mode, Options, Pick, Protocol, Slow, Verify};
 use crate::raw::RawPlan;
 use crate::sequence::{Expectation, Start};
-use crate::upgrade::{Entropy, Target, Wishes};
+use crate::tls::{Tls, Trust};
+use crate::upgrade::{Entropy, Scheme, Target, Wishes};
 
 /// Symbols in one command: at most 33 bytes each, and servers take messages of 64 KiB.
 const SYMBOLS_PER_COMMAND: usize = 1500;
@@ -48,10 +49,29 @@ pub(crate) enum Role {
     Slow,
 }
 
+/// What connections to the server of a run need of TLS.
+///
+/// # Errors
+/// It is not said whose certificates are good, or [`Tls::new`] fails.
+pub(crate) fn tls(options: &Options, target: &Target) -> anyhow::Result<Option<Tls>> {
+    let trust = match (target.scheme, options.ca.as_deref()) {
+        (Scheme::Ws, _) => return Ok(None),
+        (Scheme::Wss, Some(file)) => Trust::Authorities(file),
+        (Scheme::Wss, None) if options.insecure => Trust::Everybody,
+        (Scheme::Wss, None) => bail!(
+            "a wss:// address needs --ca FILE, the authorities that are trusted (such as /etc/ssl/certs/ca-certificates.crt), \
+             or --insecure"
+        ),
+    };
+    Ok(Some(Tls::new(target, trust)?))
+}
+
 /// What all connections of a run do.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) target: Target,
+    /// None where connections are not encrypted
+    pub(crate) tls: Option<Tls>,
     pub(crate) address: SocketAddr,
     pub(crate) sources: Vec<IpAddr>,
     pub(crate) wishes: Wishes,
@@ -104,6 +124,7 @@ impl Plan {
     pub(crate) fn new(
         options: &Options,
         address: SocketAddr,
+        tls: Option<Tls>,
         listed: impl FnOnce() -> anyhow::Result<Vec<String>>,
     ) -> anyhow::Result<Self> {
         let connections = options.connections;
@@ -149,6 +170,7 @@ impl Plan {
         }
         Ok(Self {
             target: options.url.clone(),
+            tls,
             address,
             sources: sources(&options.source_addresses, address, connections)?,
             wishes: Wishes {
@@ -359,7 +381,7 @@ mod tests {
         let cli = Cli::try_parse_from(["loadtest", "run"].iter().chain(flags)).unwrap();
         let Command::Run(options) = cli.command else { panic!() };
         let listed = || Ok((0..50).map(|n| format!("S{n}")).collect());
-        Plan::new(&options, "127.0.0.1:80".parse().unwrap(), listed)
+        Plan::new(&options, "127.0.0.1:80".parse().unwrap(), None, listed)
     }
 
     #[test]

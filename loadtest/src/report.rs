@@ -51,6 +51,10 @@ pub(crate) struct Report {
     pub(crate) ends: BTreeMap<String, u64>,
     /// From the order to restart the server until all connections were up again
     pub(crate) recovery_s: Option<f64>,
+    /// From the instant at which the new process listened
+    pub(crate) recovery_listening_s: Option<f64>,
+    /// Processor time of the new process from its begin to the end of the interval in which all were up again
+    pub(crate) recovery_server_cpu_s: Option<f64>,
     pub(crate) series: Vec<Moment>,
     pub(crate) objectives: Vec<Outcome>,
     /// What a search for the capacity has tried

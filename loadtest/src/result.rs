@@ -27,9 +27,18 @@ pub(crate) struct Course {
     pub(crate) first: u64,
     pub(crate) end: u64,
     pub(crate) restarted_ns: Option<u64>,
+    /// Since when the new process listens
+    pub(crate) listening_ns: Option<u64>,
     pub(crate) recovered_ns: Option<u64>,
     pub(crate) ended_early: bool,
     pub(crate) interrupted: bool,
+}
+
+impl Course {
+    /// Seconds from an instant until all connections were up again.
+    fn recovered_in_s(&self, from: Option<u64>) -> Option<f64> {
+        from.zip(self.recovered_ns).map(|(from, to)| to.saturating_sub(from) as f64 / 1e9)
+    }
 }
 
 /// All that a report is made of.
@@ -115,7 +124,9 @@ impl Result<'_> {
             dropped_said_by_server: total.dropped_said,
             notices: total.notices.clone(),
             ends: total.ends.clone(),
-            recovery_s: course.restarted_ns.zip(course.recovered_ns).map(|(from, to)| (to - from) as f64 / 1e9),
+            recovery_s: course.recovered_in_s(course.restarted_ns),
+            recovery_listening_s: course.recovered_in_s(course.listening_ns),
+            recovery_server_cpu_s: self.recovery_cpu_s(series_s),
             series: self.series(series_s),
             ..Report::default()
         };
@@ -140,7 +151,7 @@ impl Result<'_> {
         };
         let mode = lower(&options.mode);
         Setting {
-            url: format!("ws://{}{}", plan.target.authority, plan.target.path),
+            url: format!("{}://{}{}", lower(&plan.target.scheme), plan.target.authority, plan.target.path),
             protocol: if native { format!("native {}", lower(&options.format)) } else { "raw".to_owned() },
             deflate: lower(&options.deflate),
             channels: channels.join(","),
@@ -198,6 +209,14 @@ impl Result<'_> {
             switches_involuntary_per_s: rate(|usage| usage.switches_involuntary),
             threads: last_server.threads,
         })
+    }
+
+    /// What the new process had used of the processor at the end of the interval in which all were back.
+    fn recovery_cpu_s(&self, series_s: f64) -> Option<f64> {
+        let recovered_s = self.course.recovered_ns? as f64 / 1e9;
+        let boundary = (recovered_s / series_s).ceil() as u64;
+        let (_, sample) = self.samples.range(boundary..).next()?;
+        Some(sample.server?.cpu.as_secs_f64())
     }
 
     fn series(&self, series_s: f64) -> Vec<Moment> {

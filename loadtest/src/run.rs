@@ -18,13 +18,14 @@ use crate::crew::Crew;
 use crate::http;
 use crate::interrupt::Interrupt;
 use crate::options::{Options, Part, Protocol};
-use crate::plan::{Plan, Scrutiny};
+use crate::plan::{self, Plan, Scrutiny};
 use crate::process::{self, Usage};
 use crate::progress::Progress;
 use crate::report::{Change, Report};
 use crate::result::{Course, Result as RunResult};
 use crate::server::Server;
 use crate::swarm::Order;
+use crate::tls::Tls;
 use crate::upgrade::Target;
 
 /// Descriptors that a process needs beside its connections.
@@ -85,7 +86,8 @@ pub(crate) fn resolve(target: &Target) -> anyhow::Result<SocketAddr> {
 /// The plan of a run, or of a process of one.
 pub(crate) fn plan(options: &Options) -> anyhow::Result<Plan> {
     let address = resolve(&options.url)?;
-    Plan::new(options, address, || http::symbols(address, &options.url))
+    let tls = plan::tls(options, &options.url)?;
+    Plan::new(options, address, tls.clone(), || http::symbols(address, tls.as_ref(), &options.url))
 }
 
 impl<'a> Run<'a> {
@@ -122,7 +124,8 @@ impl<'a> Run<'a> {
             bail!("no process has the id given with --server-pid");
         }
         let plan = Arc::new(plan(options)?);
-        let metrics_before = self.metrics(address);
+        let tls = plan.tls.as_ref();
+        let metrics_before = self.metrics(address, tls);
         let memory_before = pid.and_then(|pid| process::usage(Some(pid)));
 
         let origin_ns = clock::wall_ns();
@@ -148,7 +151,7 @@ impl<'a> Run<'a> {
             BTreeMap::new()
         } else {
             std::thread::sleep(METRICS_SETTLE);
-            self.metrics(address)
+            self.metrics(address, tls)
         };
         let verified = (0..plan.connections).filter(|index| plan.scrutiny(*index) == Scrutiny::Verify).count() as u32;
         let metrics = metrics_after.into_iter().map(|(name, after)| {
@@ -170,17 +173,18 @@ impl<'a> Run<'a> {
     }
 
     /// The server's metrics; none when it has none or is gone.
-    fn metrics(&self, address: SocketAddr) -> BTreeMap<String, f64> {
+    fn metrics(&self, address: SocketAddr, tls: Option<&Tls>) -> BTreeMap<String, f64> {
         let options = self.options;
         let found = match options.metrics_url.as_deref() {
             Some("off") => return BTreeMap::new(),
             None if options.protocol == Protocol::Raw => return BTreeMap::new(),
-            None => {
-                http::metrics(address, &Target { authority: options.url.authority.clone(), path: "/metrics".into() })
-            }
+            None => http::metrics(address, tls, &Target { path: "/metrics".into(), ..options.url.clone() }),
             Some(url) => {
-                let target = url.replacen("http://", "ws://", 1).parse::<Target>().map_err(anyhow::Error::from);
-                target.and_then(|target| http::metrics(resolve(&target)?, &target))
+                let target = url.replacen("http", "ws", 1).parse::<Target>().map_err(anyhow::Error::from);
+                target.and_then(|target| {
+                    let tls = plan::tls(options, &target)?;
+                    http::metrics(resolve(&target)?, tls.as_ref(), &target)
+                })
             }
         };
         found.unwrap_or_default()
@@ -292,6 +296,7 @@ impl Stage<'_> {
                 course.restarted_ns = Some(self.clock.elapsed_ns());
                 server.restart()?;
                 self.pid = Some(server.pid());
+                course.listening_ns = Some(self.clock.elapsed_ns());
             }
             let standing = self.crew.gathered().standing();
             // Nobody is there and nobody will be: the rest of the window would be empty.

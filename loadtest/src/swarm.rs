@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use rustc_hash::FxHashMap;
 use rustix::time::{ClockId, clock_gettime};
@@ -26,6 +25,8 @@ use crate::plan::{Plan, Role};
 use crate::session::{Sampler, Session};
 use crate::tally::Tally;
 use crate::upgrade::{Entropy, masked_frame};
+
+use self::socket::Connection;
 
 /// One buffer for all reads. Larger than what lies in most sockets, small enough to stay in the processor's cache.
 const READ_BUFFER_BYTES: usize = 256 << 10;
@@ -96,7 +97,7 @@ pub(crate) struct Swarm {
     rising: usize,
     standing: Standing,
     timers: BinaryHeap<Reverse<Timer>>,
-    leaving: FxHashMap<usize, TcpStream>,
+    leaving: FxHashMap<usize, Connection>,
     left: usize,
     /// Sockets that still had bytes when their turn was over
     unread: Vec<usize>,
@@ -114,7 +115,7 @@ pub(crate) struct Swarm {
 
 struct Member {
     index: u32,
-    live: Option<(TcpStream, Session)>,
+    live: Option<(Connection, Session)>,
     /// What could not be written yet
     out: Vec<u8>,
     phase: Phase,
@@ -360,7 +361,7 @@ impl Swarm {
         let session = Session::begin(member.index, &self.plan, &mut self.entropy, &mut member.out);
         let stream = socket::open(&self.plan, member.index).and_then(|mut stream| {
             let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(&mut stream, Token(number), interest)?;
+            self.poll.registry().register(stream.socket(), Token(number), interest)?;
             Ok(stream)
         });
         match stream {
@@ -380,7 +381,7 @@ impl Swarm {
             let token = LEAVING + self.left;
             self.left += 1;
             let written = socket::write_out(&mut stream, &mut member.out);
-            let registered = self.poll.registry().reregister(&mut stream, Token(token), Interest::READABLE);
+            let registered = self.poll.registry().reregister(stream.socket(), Token(token), Interest::READABLE);
             if written.is_ok() && registered.is_ok() {
                 self.leaving.insert(token, stream);
             }

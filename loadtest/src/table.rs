@@ -57,7 +57,14 @@ fn connections(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
         writeln!(f, "changes       {:>12}/s", count(connections.changes_per_s))?;
     }
     if let Some(recovery_s) = report.recovery_s {
-        writeln!(f, "recovered     {recovery_s:>12.2} s after the restart all were back")?;
+        write!(f, "recovered     {recovery_s:>12.2} s after the restart all were back")?;
+        if let Some(listening_s) = report.recovery_listening_s {
+            write!(f, ", {listening_s:.2} s after the server listened again")?;
+        }
+        if let Some(cpu_s) = report.recovery_server_cpu_s {
+            write!(f, "; it took {cpu_s:.2} s of processor time for that")?;
+        }
+        writeln!(f)?;
     }
     Ok(())
 }

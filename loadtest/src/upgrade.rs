@@ -15,18 +15,26 @@ use crate::inflate::{Deflate, Negotiated};
 /// The longest answer to an upgrade request that is waited for.
 const RESPONSE_BYTES_MAX: usize = 16 << 10;
 
-/// A `ws://` address.
+/// A `ws://` or `wss://` address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     /// `host:port`, as the `Host` header and the name resolution want it
     pub(crate) authority: String,
     pub(crate) path: String,
+    pub(crate) scheme: Scheme,
+}
+
+/// Whether the connection is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Ws,
+    Wss,
 }
 
 /// Why a URL cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TargetError {
-    #[error("the URL must begin with ws:// (TLS is not supported)")]
+    #[error("the URL must begin with ws:// or wss://")]
     Scheme,
     #[error("the URL names no host")]
     Host,
@@ -35,7 +43,11 @@ pub(crate) enum TargetError {
 impl FromStr for Target {
     type Err = TargetError;
     fn from_str(url: &str) -> Result<Self, TargetError> {
-        let rest = url.strip_prefix("ws://").ok_or(TargetError::Scheme)?;
+        let (scheme, port, rest) = if let Some(rest) = url.strip_prefix("ws://") {
+            (Scheme::Ws, 80, rest)
+        } else {
+            (Scheme::Wss, 443, url.strip_prefix("wss://").ok_or(TargetError::Scheme)?)
+        };
         let (host, path) = match rest.find(['/', '?']) {
             Some(at) if rest.as_bytes()[at] == b'?' => (&rest[..at], format!("/{}", &rest[at..])),
             Some(at) => (&rest[..at], rest[at..].to_owned()),
@@ -45,8 +57,16 @@ impl FromStr for Target {
             return Err(TargetError::Host);
         }
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let authority = if has_port { host.to_owned() } else { format!("{host}:80") };
-        Ok(Self { authority, path })
+        let authority = if has_port { host.to_owned() } else { format!("{host}:{port}") };
+        Ok(Self { authority, path, scheme })
+    }
+}
+
+impl Target {
+    /// The host alone, as a certificate names it.
+    pub(crate) fn host(&self) -> &str {
+        let host = self.authority.rsplit_once(':').map_or(&*self.authority, |(host, _)| host);
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }
 }
 
@@ -92,7 +112,7 @@ impl Upgrade {
     /// Begins with a key made of `nonce`; returns the request's bytes beside it.
     pub(crate) fn begin(target: &Target, wishes: &Wishes, nonce: [u8; 16]) -> (Self, Vec<u8>) {
         let key = BASE64.encode(nonce);
-        let Target { authority, path } = target;
+        let Target { authority, path, .. } = target;
         let mut request = format!(
             "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
@@ -214,15 +234,19 @@ mod tests {
 
     #[test]
     fn urls_are_taken_apart() {
-        for (url, authority, path) in [
-            ("ws://127.0.0.1:8080/ws", "127.0.0.1:8080", "/ws"),
-            ("ws://example.org", "example.org:80", "/"),
-            ("ws://[::1]:9/ws?format=json", "[::1]:9", "/ws?format=json"),
-            ("ws://h?x=1", "h:80", "/?x=1"),
+        for (url, scheme, authority, host, path) in [
+            ("ws://127.0.0.1:8080/ws", Scheme::Ws, "127.0.0.1:8080", "127.0.0.1", "/ws"),
+            ("ws://example.org", Scheme::Ws, "example.org:80", "example.org", "/"),
+            ("ws://[::1]:9/ws?format=json", Scheme::Ws, "[::1]:9", "::1", "/ws?format=json"),
+            ("ws://h?x=1", Scheme::Ws, "h:80", "h", "/?x=1"),
+            ("wss://h/ws", Scheme::Wss, "h:443", "h", "/ws"),
+            ("wss://[::1]:9", Scheme::Wss, "[::1]:9", "::1", "/"),
         ] {
-            assert_eq!(url.parse(), Ok(Target { authority: authority.into(), path: path.into() }), "{url}");
+            let target = Target { authority: authority.into(), path: path.into(), scheme };
+            assert_eq!(target.host(), host, "{url}");
+            assert_eq!(url.parse(), Ok(target), "{url}");
         }
-        assert_eq!("wss://h/ws".parse::<Target>(), Err(TargetError::Scheme));
+        assert_eq!("http://h/ws".parse::<Target>(), Err(TargetError::Scheme));
         assert_eq!("ws:///ws".parse::<Target>(), Err(TargetError::Host));
     }
 

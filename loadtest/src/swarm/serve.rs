@@ -93,7 +93,7 @@ impl Swarm {
             news.add(session.news());
             reads += 1;
             // A read that does not fill the buffer has emptied the socket; the next arrival raises a new event.
-            if length < self.buffer.len() {
+            if stream.is_emptied_by(length, self.buffer.len()) {
                 break;
             }
             if reads == READS_MAX {

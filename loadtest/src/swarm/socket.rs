@@ -6,9 +6,13 @@ use std::net::SocketAddr;
 use mio::net::TcpStream;
 
 use crate::plan::{Plan, Role};
+use crate::tls::Stream;
+
+/// A connection, encrypted or not.
+pub(super) type Connection = Stream<TcpStream>;
 
 /// Begins to connect.
-pub(super) fn open(plan: &Plan, index: u32) -> io::Result<TcpStream> {
+pub(super) fn open(plan: &Plan, index: u32) -> io::Result<Connection> {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::for_address(plan.address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -26,11 +30,11 @@ pub(super) fn open(plan: &Plan, index: u32) -> io::Result<TcpStream> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         Err(error) => return Err(error),
     }
-    Ok(TcpStream::from_std(socket.into()))
+    Stream::new(TcpStream::from_std(socket.into()), plan.tls.as_ref())
 }
 
 /// Writes as much as the socket takes and keeps the rest.
-pub(super) fn write_out(stream: &mut TcpStream, out: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn write_out(stream: &mut Connection, out: &mut Vec<u8>) -> io::Result<()> {
     while !out.is_empty() {
         match stream.write(out) {
             Ok(written) => drop(out.drain(..written)),
@@ -40,6 +44,13 @@ pub(super) fn write_out(stream: &mut TcpStream, out: &mut Vec<u8>) -> io::Result
                 _ => return Err(error),
             },
         }
+    }
+    // What TLS has encrypted and the socket has not taken; its hand-shake too.
+    if stream.wants_flush()
+        && let Err(error) = stream.flush()
+        && !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected)
+    {
+        return Err(error);
     }
     // Thousands of connections that said one thing each should not keep the room for it.
     if out.is_empty() && out.capacity() > 0 {
