@@ -18,7 +18,8 @@ use metrics::Gauge;
 use tokio::net::TcpListener;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
-use tower_http::trace::TraceLayer;
+use tower_http::trace::{DefaultOnFailure, TraceLayer};
+use tracing::Level;
 
 use crate::connection::{self, Doors};
 use crate::metrics as names;
@@ -39,6 +40,8 @@ pub(crate) fn router(shared: &Arc<Shared>, origins: OriginPolicy) -> Router {
     let header =
         |name: HeaderName, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
     let cors = http_policy::cors(&upgrades.origins);
+    // Who is refused under load, or while the server drains, is counted and is no error.
+    let quietly = DefaultOnFailure::new().level(Level::DEBUG);
     // What tells of the market wants to know whom it tells.
     let guard = axum::middleware::from_fn_with_state(Arc::clone(shared), auth::guard);
     let (guarded, open): (Vec<_>, Vec<_>) = routes().into_iter().partition(|(path, _)| path.starts_with("/api/"));
@@ -62,7 +65,12 @@ pub(crate) fn router(shared: &Arc<Shared>, origins: OriginPolicy) -> Router {
         .layer(header(CONTENT_SECURITY_POLICY, NO_PAGE))
         .layer(header(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
         .layer(header(HeaderName::from_static("cross-origin-resource-policy"), "same-origin"))
-        .layer(TraceLayer::new_for_http().make_span_with(traces::request).on_response(traces::response))
+        .layer(
+            TraceLayer::new_for_http()
+                .make_span_with(traces::request)
+                .on_response(traces::response)
+                .on_failure(quietly),
+        )
 }
 
 /// The routes that the OpenAPI document describes; a test holds the two together.
