@@ -8,6 +8,7 @@ Not here: attacks (test_attacks_connections.py), hours of it (scripts/soak).
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import resource
@@ -22,11 +23,13 @@ import pytest
 
 import plant as plants
 from client import connect
+from line import SlowLine
 from plant import numbers
-from raw import Raw, upgrade_request
+from raw import Raw, frame, upgrade_request
 
 WAIT_S = 60
 CLIENTS = 1000
+REFUSED = 50
 MEMORY_BYTES = 32 << 20
 """What allocators may keep."""
 
@@ -163,10 +166,12 @@ def test_lost_packets_lose_nothing(plant):
     inside = ["ip", "netns", "exec", NAMESPACE]
     try:
         server = plant("--sim-symbols", 20, "--sim-rate", 500, prefix=inside)
+        before = Footprint(server)
         done = subprocess.run(
             [*inside, sys.executable, __file__, server.ws], capture_output=True, text=True, timeout=90, check=False
         )
         assert done.returncode == 0, done.stderr
+        asyncio.run(before.returns())
     finally:
         subprocess.run(["ip", "netns", "del", NAMESPACE], check=False)
 
@@ -179,7 +184,120 @@ async def listen_for_a_while(url):
         client.assert_accounted()
 
 
+LINE_BYTES_PER_S = 12_500
+"""100 kbit/s"""
+PING_MS, PINGS = 4000, 5
+UNSENT_BYTES, OUTBOX_BYTES = 16 << 10, 32 << 10
+ON_THE_WAY_BYTES_MAX = 100 << 10
+"""What may be older than a price and come before it: what the server's kernel has not sent and a segment, its outbox
+and the frame that has begun, and the relay's buffer. With `--unsent-bytes-max 0` it is 200 kB and more."""
+
+
+async def listen_behind_a_slow_line(server, witness, **keys):
+    """For the time of several pings, prices are seen that are hardly older than those that the witness has."""
+    target = server.host_and_port
+    async with (
+        SlowLine((target[0], int(target[1])), LINE_BYTES_PER_S) as line,
+        connect(line.ws, open_timeout=WAIT_S, ping_interval=None) as client,
+    ):
+        await client.subscribe(["trades", "quotes"], ["*"], **keys)
+        await client.until(client.live, WAIT_S)
+        began = client.frames[-1][0]
+        while client.frames[-1][0] - began < PINGS * PING_MS * 10**6:
+            published = {element.key: element.seq for element in witness.elements}
+            passed, seen = line.passed_bytes, len(client.elements)
+
+            def is_as_new(element, published=published):
+                return element.type != "gap" and element.seq >= published.get(element.key, 0)
+
+            await client.until(lambda seen=seen, new=is_as_new: any(map(new, client.elements[seen:])), WAIT_S)
+            assert line.passed_bytes - passed < ON_THE_WAY_BYTES_MAX
+        assert await client.lives()
+    assert any(message.get("code") == "slow" for message in client.messages)
+    return client
+
+
+async def test_a_client_behind_a_slow_line_stays_and_sees_new_prices(plant, session):
+    market = ("--sim-scenario", "uniform", "--sim-symbols", 100, "--sim-rate", 2000)
+    bounds = ("--unsent-bytes-max", UNSENT_BYTES, "--outbox-bytes-max", OUTBOX_BYTES, "--ping-interval-ms", PING_MS)
+    server = plant(*market, *bounds)
+    witness = await session(server.ws)
+    await witness.subscribe(["trades", "quotes"], ["*"])
+    await lives_on(witness)
+    before = Footprint(server)
+    reading = asyncio.create_task(witness.until(lambda: False, 5 * WAIT_S))
+    every, latest = await asyncio.gather(
+        listen_behind_a_slow_line(server, witness),
+        listen_behind_a_slow_line(server, witness, mode="latest", interval_ms=100),
+    )
+    reading.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await reading
+    every.assert_accounted()
+    assert any(element.type == "gap" for element in every.elements)
+    last = {}
+    for element in latest.elements:
+        assert element.type != "gap", element
+        assert element.seq > last.get(element.key, 0) or element.snapshot, element
+        last[element.key] = element.seq
+    # The other one has noticed nothing.
+    await lives_on(witness)
+    witness.assert_complete()
+    await until(lambda: server.metrics()["tickerplant_outbox_bytes"] == 0)
+    await before.returns()
+
+
 # --- what the system gives ---
+
+
+async def test_at_its_memory_limit_it_serves_those_inside_and_refuses_others(plant, session, tmp_path):
+    config = tmp_path / "tickerplant.toml"
+    config.write_text("overload_memory_bytes_max = 0\n")
+    # Outboxes without a bound of their own, so that memory grows for as long as nobody reads.
+    patient = ("--outbox-bytes-max", 0, "--stall-timeout-ms", 0, "--ping-interval-ms", 0)
+    server = plant("--sim-symbols", 20, "--sim-rate", 2000, *patient, "--config", config)
+    symbols = await all_symbols(server)
+    witness = await session(server.ws)
+    await witness.subscribe(["trades", "quotes"], ["*"])
+    await lives_on(witness, 500)
+    before = Footprint(server)
+    limit = before.resident_bytes + 2 * MEMORY_BYTES
+    config.write_text(f"overload_memory_bytes_max = {limit}\n")
+    server.process.send_signal(signal.SIGHUP)
+    await until(lambda: server.metrics()["tickerplant_config_reloads_total"] > 0)
+    # What is asked of the system beyond ends the process: it must have stopped to let clients in long before.
+    size = Path(f"/proc/{server.process.pid}/statm").read_text().split()[0]
+    address_space = int(size) * resource.getpagesize() + (1 << 30)
+    resource.prlimit(server.process.pid, resource.RLIMIT_AS, (address_space, address_space))
+    with contextlib.ExitStack() as stack:
+        # Each wants something else, or they would share what waits for them.
+        for left_out in symbols:
+            others = [symbol for symbol in symbols if symbol != left_out]
+            command = {"op": "subscribe", "channels": ["trades", "quotes"], "symbols": others}
+            raw = stack.enter_context(Raw(server, receive_buffer_bytes=4096))
+            raw.send(upgrade_request("/ws?format=json"))
+            raw.head()
+            raw.send(frame(0x81, json.dumps(command).encode()))
+        await until(lambda: server.metrics()["tickerplant_overloaded"] == 1, 2 * WAIT_S)
+        refused = 'tickerplant_upgrades_refused_total{reason="overload_memory"}'
+        for _ in range(REFUSED):
+            with Raw(server) as raw:
+                raw.send(upgrade_request())
+                status, head = raw.head()
+                assert status == 503, head
+                assert "retry-after: " in head, head
+        await until(lambda: server.metrics()[refused] >= REFUSED)
+        await lives_on(witness, 500)
+        witness.assert_complete()
+        assert server.process.poll() is None
+    # They have gone: memory is back, and with it the room for others.
+    await until(lambda: server.metrics()["tickerplant_overloaded"] == 0)
+    late = await session(server.ws)
+    await late.subscribe(["trades", "quotes"], ["*"])
+    await lives_on(late)
+    await late.socket.close()
+    await before.returns()
+    witness.assert_complete()
 
 
 async def test_running_out_of_descriptors_harms_nobody_inside(plant, session):

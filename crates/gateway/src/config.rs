@@ -39,6 +39,9 @@ impl ProxyConfig {
     }
 }
 
+/// The default of [`Config::unsent_bytes_max`].
+const UNSENT_BYTES_MAX: u32 = 64 * 1024;
+
 /// The configuration of a gateway.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -93,6 +96,9 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// How long a client may take nothing of what it is sent
     pub stall_timeout: Duration,
+    /// What the kernel may hold back of what a client is sent because the line is busy, in bytes; 0 = as much as it likes.
+    /// Known on Linux only.
+    pub unsent_bytes_max: u32,
     /// Over how long a drain is spread
     pub drain: Duration,
     /// Origins of web pages that may connect, such as `https://desk.example`; `*` is any. When empty, pages served by this
@@ -166,6 +172,7 @@ impl Config {
             heartbeat_ms: shard.heartbeat_ms,
             handshake_timeout: Duration::from_secs(5),
             stall_timeout: shard.write_stall_timeout,
+            unsent_bytes_max: UNSENT_BYTES_MAX,
             drain: Duration::from_secs(5),
             origins: Vec::new(),
             replay_bytes_max: sequencer.replay_bytes_max,

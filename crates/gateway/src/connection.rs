@@ -118,6 +118,7 @@ pub(crate) async fn serve(mut stream: TcpStream, address: SocketAddr, mut place:
         return;
     }
     bound_stalls(&stream, doors.shared.config.stall_timeout);
+    bound_unsent(&stream, doors.shared.config.unsent_bytes_max);
     let timeout = doors.shared.config.handshake_timeout;
     let mut ip = address.ip().to_canonical();
     if doors.proxies.protocol && doors.proxies.trusts(ip) {
@@ -175,6 +176,20 @@ fn bound_stalls(stream: &TcpStream, timeout: Duration) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (stream, timeout);
+}
+
+/// Has the kernel say that it is full when so many bytes wait for the line. It would take in megabytes otherwise, which a
+/// client on a slow line gets first, pings and answers behind them: old prices, and a time-out. What is under way does not
+/// count, so a fast line stays as full as it was. Elsewhere than on Linux there is no such option.
+fn bound_unsent(stream: &TcpStream, bytes: u32) {
+    #[cfg(target_os = "linux")]
+    if bytes > 0
+        && let Err(error) = SockRef::from(stream).set_tcp_notsent_lowat(bytes)
+    {
+        tracing::debug!(%error, "the connection was lost at once");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (stream, bytes);
 }
 
 /// Whose connection it is, as far as the connection says.

@@ -251,6 +251,7 @@ fn gateway_config(settings: &Settings) -> gateway::Config {
             0 => NO_TIMEOUT,
             ms => Duration::from_millis(ms.into()),
         },
+        unsent_bytes_max: settings.unsent_bytes_max,
         drain: Duration::from_millis(settings.drain_ms.into()),
         origins: settings.allow_origin.clone(),
         replay_bytes_max: settings.replay_bytes_max,

@@ -250,6 +250,9 @@ pub(crate) struct Settings {
     /// What may wait for a client that does not keep up, in bytes; 0 = no limit for one client
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().outbox_bytes_max, help_heading = "Limits")]
     pub(crate) outbox_bytes_max: u32,
+    /// What of it may wait in the kernel because the line is busy, in bytes (on Linux); 0 = as much as the kernel likes
+    #[arg(long, value_name = "BYTES", default_value_t = gateway::Config::default().unsent_bytes_max, help_heading = "Limits")]
+    pub(crate) unsent_bytes_max: u32,
     /// How often a client is sent a heartbeat message, in milliseconds; 0 = never
     #[arg(long, value_name = "MS", default_value_t = gateway::Config::default().heartbeat_ms, help_heading = "Limits")]
     pub(crate) heartbeat_ms: u64,

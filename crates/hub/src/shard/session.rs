@@ -375,9 +375,11 @@ impl Sessions {
         let outbox = session.outbox.get_or_insert_with(|| Box::new(Outbox::new(now.monotonic)));
         let replaced = outbox.push(out.share(), out.class, taken);
         self.outbox_bytes = self.outbox_bytes + out.bytes.len() - taken - replaced;
+        let is_outdated = session.slow == SlowPolicy::Conflate && outbox.is_outdated();
+        let is_full = outbox.data_bytes() > self.outbox_bytes_max || self.outbox_bytes > self.outbox_total_max;
         if outbox.kept_bytes() > KEPT_BYTES_MAX {
             self.aftermath.push_back((key, Aftermath::Glut));
-        } else if outbox.data_bytes() > self.outbox_bytes_max || self.outbox_bytes > self.outbox_total_max {
+        } else if is_full || is_outdated {
             self.aftermath.push_back((key, Aftermath::Overflow));
         }
     }
