@@ -1,8 +1,8 @@
 /**
  * Messages and elements per second from the payload of a frame to checked elements, of both encodings: `make bench-sdk`.
  *
- * Each figure is the best of several rounds, in processor time. The frames are those of `sdk/python/bench/decode.py`. What is measured ends with
- * `decode` and `decodeJson`; who wants which element comes on top.
+ * Each figure is the best of several rounds, in processor time. The frames are those of `sdk/python/bench/decode.py`. What is
+ * measured ends with `decode` and `decodeJson`; who wants which element comes on top.
  */
 import { Encoder } from "@msgpack/msgpack";
 import { decode, decodeJson } from "./dist/index.js";

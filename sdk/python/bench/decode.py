@@ -1,8 +1,9 @@
 """Messages and elements per second through the engine, from the payload of a frame to typed events in order, of both
 encodings: `make bench-sdk`.
 
-Each figure is the best of several rounds, in processor time. A message has 20 elements, trades and quotes in turn, as a lively market's frames
-do; then the same with one element. The Rust SDK's bench (`crates/client/benches/decode.rs`) has the same frames.
+Each figure is the best of several rounds, in processor time. A message has 20 elements, trades and quotes in turn, as a lively
+market's frames do; then the same with one element. The Rust SDK's bench (`crates/client/benches/decode.rs`) has the same
+frames.
 """
 
 import json
