@@ -1,8 +1,8 @@
 //! Messages and elements per second through the engine, from the payload of a frame to typed events in order, of both
 //! encodings: `cargo bench -p tickerplant-client`.
 //!
-//! Each figure is the best of several rounds, in processor time. A message has 20 elements, trades and quotes in turn, as a lively market's
-//! frames do; then the same with one element, which is what an idle market sends.
+//! Each figure is the best of several rounds, in processor time. A message has 20 elements, trades and quotes in turn, as a
+//! lively market's frames do; then the same with one element, which is what an idle market sends.
 
 use std::hint::black_box;
 use std::time::Duration;
