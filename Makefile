@@ -179,6 +179,7 @@ lint: lint-rust lint-deps lint-web lint-python lint-docs ## formatting and stati
 
 lint-rust: | tools
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace $(FEATURES) --all-targets -- -D warnings
 
 lint-deps: | tools

@@ -64,15 +64,7 @@ fn sessions(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
     };
     let events = [
         Event::Trade(market::Trade { price: Price(100), size: Size(3), side: market::Side::Buy, trade_id: 9 }),
-        Event::Ticker(market::Ticker {
-            last: open,
-            open,
-            high,
-            low,
-            volume: Size(3),
-            turnover: 3.0,
-            trade_count: 1,
-        }),
+        Event::Ticker(market::Ticker { last: open, open, high, low, volume: Size(3), turnover: 3.0, trade_count: 1 }),
         bar(market::BarInterval::S1),
         bar(market::BarInterval::D1),
         Event::Quote(market::Quote { bid: Some(level(99, 1)), ask: None }),
