@@ -15,6 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("TICKER_BIN", ROOT / "target/debug/tickerplant"))
 LISTENING = re.compile(r"listening on (https?)://([0-9.]+:\d+)")
 START_S = 30
+# For tests that want every element at a speed at which a client in Python does not keep up: what it has not read yet
+# waits at the server, instead of being left out and declared.
+PATIENT = ("--outbox-bytes-max", 0)
 EXIT_S = 30
 
 

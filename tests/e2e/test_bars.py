@@ -10,10 +10,9 @@ from read_dbn import read_dbn
 from read_tardis import read_tardis
 
 from client import INTERVALS
+from plant import PATIENT
 
 NANOS = 10**9
-# At full speed a client in Python does not keep up, and is not what is tested here.
-PATIENT = "--outbox-bytes-max", 0
 
 
 def fetch(url):

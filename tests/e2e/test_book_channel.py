@@ -9,10 +9,10 @@ import zlib
 import pytest
 from read_book import best, checksum, events
 
+from plant import PATIENT
+
 ESH4 = "esh4_mbo_2023-12-25.dbn.zst"
 TICK = 10**7  # the integers of ESH4 are hundredths, those of the file are 1e-9
-# At full speed a client in Python does not keep up, and is not what is tested here.
-PATIENT = "--outbox-bytes-max", 0
 DEPTHS = {"book.10": 10, "book.50": 50, "book.full": None}
 
 
@@ -99,7 +99,9 @@ async def test_whoever_joins_at_any_moment_has_the_same_book(plant, session, rec
     path = recordings / ESH4
     times = [event.time for event in events(str(path))]
     speed = max(1.0, (times[-1] - times[0]) / 5e9)
-    server = plant("--feed", f"recording:{path}", "--replay-speed", f"{speed:.1f}", "--start-on-first-subscriber")
+    server = plant(
+        "--feed", f"recording:{path}", "--replay-speed", f"{speed:.1f}", "--start-on-first-subscriber", *PATIENT
+    )
     first = await session(server.ws)
     await first.subscribe(list(DEPTHS), ["*"])
     whole = asyncio.create_task(first.notice("feed_ended"))

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from plant import PATIENT
+
 TRADES_HEADER = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount"
 
 
@@ -17,7 +19,7 @@ def recording(folder, rows, name="trades.csv"):
 
 
 def replay(path, *more):
-    return ("--feed", f"recording:{path}", "--replay-speed", "max", *more)
+    return ("--feed", f"recording:{path}", "--replay-speed", "max", *PATIENT, *more)
 
 
 # As `tickerplant --help` lists it.

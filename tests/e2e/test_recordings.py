@@ -7,6 +7,8 @@ from read_dbn import read_dbn
 from read_tardis import read_tardis
 from ticks import Quote, Trade, merge, quotes, trades
 
+from plant import PATIENT
+
 CHANNELS = ["trades", "quotes"]
 ES = "es_mbp-1_2024-07-01.dbn.zst"
 ES_TRADES = "es_trades_2024-07-01.dbn.zst"
@@ -42,7 +44,7 @@ def received(client):
 async def replay(plant, session, paths, encoding, *more):
     """Replays to the first subscriber; returns the client when it has been told of the end."""
     feeds = [argument for path in paths for argument in ("--feed", f"recording:{path}")]
-    server = plant(*feeds, "--replay-speed", "max", "--start-on-first-subscriber", *more)
+    server = plant(*feeds, "--replay-speed", "max", "--start-on-first-subscriber", *PATIENT, *more)
     client = await session(server.ws, encoding)
     await client.subscribe(CHANNELS, ["*"])
     await client.notice("feed_ended")
@@ -78,7 +80,7 @@ async def test_every_record_comes_out_as_it_went_in(plant, session, recordings, 
 async def test_one_symbol_of_a_replay_is_its_part_of_the_whole(plant, session, recordings):
     paths = [recordings / ES, recordings / BTC_QUOTES]
     feeds = [argument for path in paths for argument in ("--feed", f"recording:{path}")]
-    server = plant(*feeds, "--replay-speed", "max", "--start-on-first-subscriber")
+    server = plant(*feeds, "--replay-speed", "max", "--start-on-first-subscriber", *PATIENT)
     client = await session(server.ws)
     await client.subscribe(["quotes"], ["ESU4"])
     await client.notice("feed_ended")
@@ -89,7 +91,7 @@ async def test_one_symbol_of_a_replay_is_its_part_of_the_whole(plant, session, r
 async def test_the_state_after_the_end_is_the_last_of_each(plant, session, recordings):
     paths = [recordings / BTC_TRADES, recordings / BTC_QUOTES]
     feeds = [argument for path in paths for argument in ("--feed", f"recording:{path}")]
-    server = plant(*feeds, "--replay-speed", "max", "--start-on-first-subscriber")
+    server = plant(*feeds, "--replay-speed", "max", "--start-on-first-subscriber", *PATIENT)
     first = await session(server.ws)
     await first.subscribe(CHANNELS, ["*"])
     await first.notice("feed_ended")
@@ -113,7 +115,7 @@ async def test_exponents_are_the_smallest_that_the_tick_needs(plant, session, re
 async def test_a_slow_replay_comes_in_the_order_of_arrival(plant, session, recordings):
     ticks = merge([read(recordings / name) for name in (BTC_TRADES, BTC_QUOTES)])
     feeds = ["--feed", f"recording:{recordings / BTC_TRADES}", "--feed", f"recording:{recordings / BTC_QUOTES}"]
-    server = plant(*feeds, "--replay-speed", "100", "--start-on-first-subscriber")
+    server = plant(*feeds, "--replay-speed", "100", "--start-on-first-subscriber", *PATIENT)
     client = await session(server.ws, "json")
     await client.subscribe(CHANNELS, ["*"])
     await client.until(lambda: len(client.elements) >= 5000)
@@ -136,7 +138,7 @@ async def test_a_file_cut_short_delivers_what_is_whole_and_fails(plant, session,
     whole = (recordings / ES).read_bytes()
     path = tmp_path / "cut.dbn.zst"
     path.write_bytes(whole[: len(whole) // 2])
-    server = plant("--feed", f"recording:{path}", "--replay-speed", "max", "--start-on-first-subscriber")
+    server = plant("--feed", f"recording:{path}", "--replay-speed", "max", "--start-on-first-subscriber", *PATIENT)
     client = await session(server.ws)
     await client.subscribe(CHANNELS, ["*"])
     await client.notice("feed_failed")

@@ -24,6 +24,7 @@ from read_dbn import read_dbn
 from ticks import Quote, Trade
 
 import plant as plants
+from plant import PATIENT
 
 ESH4 = "esh4_mbo_2023-12-25.dbn.zst"
 BTC_TRADES = "binance-futures_trades_2020-02-22_BTCUSDT.csv"
@@ -75,12 +76,12 @@ async def elements(url, channels=CHANNELS, count=None):
 async def test_a_replay_is_the_recorded_session_byte_for_byte(plant, recordings, tmp_path, names):
     path = tmp_path / "session.tpr"
     feeds = [argument for name in names for argument in ("--feed", f"recording:{recordings / name}")]
-    server = plant(*feeds, "--replay-speed", "max", "--start-on-first-subscriber", "--record", path)
+    server = plant(*feeds, "--replay-speed", "max", "--start-on-first-subscriber", *PATIENT, "--record", path)
     live, epoch = await elements(server.ws)
     server.close()
     assert "closed, with an index" in tool("inspect", path)
 
-    again = plant("--feed", f"recording:{path}", "--replay-speed", "max", "--start-on-first-subscriber")
+    again = plant("--feed", f"recording:{path}", "--replay-speed", "max", "--start-on-first-subscriber", *PATIENT)
     replayed, its_epoch = await elements(again.ws)
     assert its_epoch == epoch
     assert len(replayed) == len(live)
@@ -90,10 +91,10 @@ async def test_a_replay_is_the_recorded_session_byte_for_byte(plant, recordings,
 async def test_a_simulated_session_is_replayed_byte_for_byte(plant, tmp_path):
     path = tmp_path / "session.tpr"
     market = ["--sim-scenario", "busy", "--sim-symbols", 20, "--sim-rate", 2000]
-    server = plant(*market, "--start-on-first-subscriber", "--record", path)
+    server = plant(*market, "--start-on-first-subscriber", *PATIENT, "--record", path)
     live, _ = await elements(server.ws, count=6000)
     server.close()
-    again = plant("--feed", f"recording:{path}", "--replay-speed", "max", "--start-on-first-subscriber")
+    again = plant("--feed", f"recording:{path}", "--replay-speed", "max", "--start-on-first-subscriber", *PATIENT)
     replayed, _ = await elements(again.ws)
     assert len(replayed) >= len(live) >= 6000
     assert all(a == b for a, b in zip(live, replayed, strict=False))
@@ -202,7 +203,7 @@ async def test_a_full_disk_costs_the_recording_and_not_the_service(plant, sessio
     assert "closed, with an index" in said
     assert "recording goes on" in server.stderr()
     # Played back, a client is told as of any other loss, and what it gets goes on in order.
-    again = plant("--feed", f"recording:{path}", "--replay-speed", "max", "--start-on-first-subscriber")
+    again = plant("--feed", f"recording:{path}", "--replay-speed", "max", "--start-on-first-subscriber", *PATIENT)
     client = await session(again.ws)
     await client.subscribe(["quotes"], ["*"])
     await client.notice("feed_ended")
@@ -221,7 +222,7 @@ async def test_a_replay_from_a_time_to_a_time_is_that_part_of_the_whole(plant, s
     rows = exported(path, "trades")
     begin, end = int(rows[1000][2]), int(rows[2000][2])
     server = plant(
-        *("--feed", f"recording:{path}", "--replay-speed", "max", "--start-on-first-subscriber"),
+        *("--feed", f"recording:{path}", "--replay-speed", "max", "--start-on-first-subscriber", *PATIENT),
         *("--replay-from", begin, "--replay-to", end),
     )
     client = await session(server.ws)
@@ -240,7 +241,7 @@ async def test_a_replay_from_a_time_to_a_time_is_that_part_of_the_whole(plant, s
 async def test_a_databento_file_begins_in_the_middle_with_its_book(plant, session, recordings):
     path = recordings / ESH4
     server = plant(
-        *("--feed", f"recording:{path}", "--replay-speed", "max", "--start-on-first-subscriber"),
+        *("--feed", f"recording:{path}", "--replay-speed", "max", "--start-on-first-subscriber", *PATIENT),
         *("--replay-from", "2023-12-25T23:30:00Z", "--replay-to", "2023-12-25T23:40:00Z"),
     )
     client = await session(server.ws)
@@ -270,7 +271,14 @@ def admin(server, path):
 
 async def test_an_operator_pauses_steps_and_goes_on(plant, session, recordings):
     server = plant(
-        *("--feed", f"recording:{recordings / BTC_TRADES}", "--replay-speed", "0.001", "--start-on-first-subscriber"),
+        *(
+            "--feed",
+            f"recording:{recordings / BTC_TRADES}",
+            "--replay-speed",
+            "0.001",
+            "--start-on-first-subscriber",
+            *PATIENT,
+        ),
         *("--admin-listen", "127.0.0.1:0"),
     )
     assert admin(server, "/admin/replay/pause")[1]["paused"] is True
