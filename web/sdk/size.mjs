@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 
 /** What `README.md` promises; raise both together, and say in the commit what it was worth. */
-const BUDGET_BYTES = 21_500;
+const BUDGET_BYTES = 22_000;
 
 const web = fileURLToPath(new URL("..", import.meta.url));
 execFileSync("npx", ["vite", "build", "--config", "sdk/vite.config.ts", "--logLevel", "error"], {
